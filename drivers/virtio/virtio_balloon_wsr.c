@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Virtio balloon: working set reports.
+ *
+ * The device says in its configuration space which reports it wants; the driver
+ * is a receiver of mm/wsr and puts each report into a buffer of working_set_vq.
+ * Documentation/virtio/working-set.rst describes the protocol.
+ *
+ *   config change -> config_work -> wsr_receiver_configure()/_request()
+ *                                        |
+ *   virtio_balloon_wsr_report()  <-------'
+ *        | fills @next
+ *        v
+ *   virtio_balloon_wsr_send() -> queue -> device -> ack -> ack_work -> send the
+ *                                                          next, if there is one
+ *
+ * The device is not trusted: what it says is checked, and a device that keeps
+ * its buffer for ever only stops its own reports.
+ */
+#include <linux/build_bug.h>
+#include <linux/export.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/scatterlist.h>
+#include <linux/slab.h>
+#include <linux/virtio.h>
+#include <linux/virtio_balloon.h>
+#include <linux/virtio_config.h>
+#include <linux/workqueue.h>
+#include <linux/wsr.h>
+
+#include "virtio_balloon_wsr.h"
+
+/* More nodes than this are not reported; QEMU has no more. */
+#define VIRTIO_BALLOON_WSR_MAX_RECORDS	128U
+
+/* The configuration may change while it is read. */
+#define VIRTIO_BALLOON_WSR_MAX_TRIES	8
+
+/**
+ * struct virtio_balloon_wsr_state - working set reporting of a balloon device
+ * @vdev: the device
+ * @receiver: gets the reports; NULL after virtio_balloon_wsr_quiesce()
+ * @config_work: reads the configuration space
+ * @ack_work: takes the used buffer and sends what waits
+ * @lock: protects all below. Held by both works and the receiver's callback;
+ *	  not held when mm/wsr is called.
+ * @vq: the queue; NULL while the device is stopped
+ * @config: the configuration in force
+ * @cmd_id: the last id read from the device, 0: no reports are wanted
+ * @answer_id: the id that the next buffer answers, 0: none
+ * @sequence: that of the last report sent
+ * @sent: the buffer that the device has, if @in_flight
+ * @next: the buffer that a report is written into
+ * @next_len: bytes of @next that wait to be sent, 0: none
+ * @in_flight: the device has @sent
+ */
+struct virtio_balloon_wsr_state {
+	struct virtio_device *vdev;
+	struct wsr_receiver *receiver;
+	struct work_struct config_work;
+	struct work_struct ack_work;
+
+	struct mutex lock;
+	struct virtqueue *vq;
+	struct wsr_config config;
+	u32 cmd_id;
+	u32 answer_id;
+	u64 sequence;
+	void *sent;
+	void *next;
+	size_t next_len;
+	bool in_flight;
+};
+
+/* The layout is ABI. */
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_cmd_id) == 16);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_report_ms) == 20);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_refresh_ms) == 24);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_nr_bins) == 28);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_idle_age_ms) == 32);
+static_assert(sizeof(struct virtio_balloon_config) == 92);
+static_assert(sizeof(struct virtio_balloon_working_set_hdr) == 80);
+static_assert(offsetof(struct virtio_balloon_working_set_hdr, sequence) == 16);
+static_assert(offsetof(struct virtio_balloon_working_set_hdr,
+		       refaulted_bytes) == 72);
+static_assert(sizeof(struct virtio_balloon_working_set_bin) == 24);
+
+static size_t record_size(unsigned int nr_bins)
+{
+	return sizeof(struct virtio_balloon_working_set_hdr) +
+	       nr_bins * sizeof(struct virtio_balloon_working_set_bin);
+}
+
+/* Gives @next to the device, unless that still has the one before. */
+static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
+{
+	struct virtio_balloon_working_set_hdr *hdr;
+	struct scatterlist sg;
+	size_t off = 0;
+
+	lockdep_assert_held(&state->lock);
+
+	if (!state->vq || state->in_flight || !state->next_len)
+		return;
+
+	state->sequence++;
+	do {
+		hdr = state->next + off;
+		hdr->cmd_id = cpu_to_le32(state->answer_id);
+		hdr->sequence = cpu_to_le64(state->sequence);
+		off += record_size(le16_to_cpu(hdr->nr_bins));
+	} while (off < state->next_len);
+
+	sg_init_one(&sg, state->next, state->next_len);
+	/* Fails only if the device is broken: then there is nobody to tell. */
+	if (virtqueue_add_outbuf(state->vq, &sg, 1, state, GFP_KERNEL))
+		return;
+
+	swap(state->sent, state->next);
+	state->next_len = 0;
+	state->answer_id = 0;
+	state->in_flight = true;
+	virtqueue_kick(state->vq);
+}
+
+/* A report without data: why there are none. */
+static void virtio_balloon_wsr_send_status(struct virtio_balloon_wsr_state *state,
+					   u16 status)
+{
+	struct virtio_balloon_working_set_hdr *hdr = state->next;
+
+	lockdep_assert_held(&state->lock);
+
+	memset(hdr, 0, sizeof(*hdr));
+	hdr->node_id = cpu_to_le16(VIRTIO_BALLOON_WORKING_SET_NO_NODE);
+	hdr->status = cpu_to_le16(status);
+	state->next_len = sizeof(*hdr);
+	state->answer_id = state->cmd_id;
+	virtio_balloon_wsr_send(state);
+}
+
+/* Writes one record and returns its size. */
+static size_t virtio_balloon_wsr_fill(void *buf,
+				      const struct wsr_scope_report *scope,
+				      bool more)
+{
+	struct virtio_balloon_working_set_hdr *hdr = buf;
+	struct virtio_balloon_working_set_bin *bin = buf + sizeof(*hdr);
+	u16 flags = 0;
+
+	if (more)
+		flags |= VIRTIO_BALLOON_WORKING_SET_F_MORE;
+	if (scope->warming_up)
+		flags |= VIRTIO_BALLOON_WORKING_SET_F_WARMING_UP;
+
+	*hdr = (struct virtio_balloon_working_set_hdr) {
+		.node_id = cpu_to_le16(scope->nid),
+		.nr_bins = cpu_to_le16(scope->nr_bins),
+		.status = cpu_to_le16(VIRTIO_BALLOON_WORKING_SET_OK),
+		.flags = cpu_to_le16(flags),
+		.age_ms = cpu_to_le32(min_t(u64, scope->age_ms, U32_MAX)),
+		.total_bytes = cpu_to_le64(scope->total_bytes),
+		.free_bytes = cpu_to_le64(scope->free_bytes),
+		.unevictable_bytes = cpu_to_le64(scope->unevictable_bytes),
+		.kernel_bytes = cpu_to_le64(scope->kernel_bytes),
+		.slab_reclaimable_bytes =
+			cpu_to_le64(scope->slab_reclaimable_bytes),
+		.swap_free_bytes = cpu_to_le64(scope->swap_free_bytes),
+		.refaulted_bytes = cpu_to_le64(scope->refaulted_bytes),
+	};
+	for (unsigned int i = 0; i < scope->nr_bins; i++, bin++) {
+		bin->idle_age_ms = cpu_to_le64(scope->bins[i].idle_age_ms);
+		bin->swap_backed_bytes =
+			cpu_to_le64(scope->bins[i].swap_backed_bytes);
+		bin->file_backed_bytes =
+			cpu_to_le64(scope->bins[i].file_backed_bytes);
+	}
+	return record_size(scope->nr_bins);
+}
+
+static bool has_bounds_of(const struct wsr_scope_report *scope,
+			  const struct wsr_config *config)
+{
+	if (scope->nr_bins != config->nr_bounds + 1)
+		return false;
+	for (unsigned int i = 0; i < config->nr_bounds; i++) {
+		if (scope->bins[i].idle_age_ms != config->idle_age_ms[i])
+			return false;
+	}
+	return true;
+}
+
+static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
+				      const struct wsr_report *report)
+{
+	struct virtio_balloon_wsr_state *state = receiver->private_data;
+	unsigned int nr = min(report->nr_scopes,
+			      VIRTIO_BALLOON_WSR_MAX_RECORDS);
+	size_t len = 0;
+
+	guard(mutex)(&state->lock);
+
+	if (!state->cmd_id)
+		return;
+
+	if (!nr) {
+		virtio_balloon_wsr_send_status(state,
+				VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
+		return;
+	}
+
+	/*
+	 * The bounds changed while the report was made: it can't answer the
+	 * request that came with the new ones, whose report is on its way.
+	 */
+	if (!has_bounds_of(&report->scopes[0], &state->config))
+		return;
+
+	for (unsigned int i = 0; i < nr; i++)
+		len += virtio_balloon_wsr_fill(state->next + len,
+					       &report->scopes[i], i < nr - 1);
+	state->next_len = len;
+	if (report->reasons & BIT(WSR_REASON_REQUEST))
+		state->answer_id = state->cmd_id;
+	virtio_balloon_wsr_send(state);
+}
+
+static u32 read_le32(struct virtio_device *vdev, unsigned int offset)
+{
+	__le32 value;
+
+	vdev->config->get(vdev, offset, &value, sizeof(value));
+	return le32_to_cpu(value);
+}
+
+/*
+ * Reads the configuration space. Returns the command id; @config has no bounds
+ * if the parameters are out of range.
+ */
+static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
+				   struct wsr_config *config)
+{
+	unsigned int bounds = offsetof(struct virtio_balloon_config,
+				       working_set_idle_age_ms);
+	int tries = VIRTIO_BALLOON_WSR_MAX_TRIES;
+	u32 generation, cmd_id;
+	u8 nr_bins;
+
+	do {
+		*config = (struct wsr_config) {};
+		generation = vdev->config->generation ?
+			     vdev->config->generation(vdev) : 0;
+		cmd_id = read_le32(vdev, offsetof(struct virtio_balloon_config,
+						  working_set_cmd_id));
+		config->report_ms =
+			read_le32(vdev, offsetof(struct virtio_balloon_config,
+						 working_set_report_ms));
+		config->refresh_ms =
+			read_le32(vdev, offsetof(struct virtio_balloon_config,
+						 working_set_refresh_ms));
+		vdev->config->get(vdev, offsetof(struct virtio_balloon_config,
+						 working_set_nr_bins),
+				  &nr_bins, sizeof(nr_bins));
+		if (nr_bins >= 2 && nr_bins <= WSR_MAX_BINS)
+			config->nr_bounds = nr_bins - 1;
+		for (unsigned int i = 0; i < config->nr_bounds; i++)
+			config->idle_age_ms[i] =
+				read_le32(vdev, bounds + i * sizeof(__le32));
+	} while (vdev->config->generation &&
+		 vdev->config->generation(vdev) != generation && --tries);
+
+	config->refresh_ms = max_t(u32, config->refresh_ms, WSR_MIN_REFRESH_MS);
+	return cmd_id;
+}
+
+static void virtio_balloon_wsr_config_work(struct work_struct *work)
+{
+	struct virtio_balloon_wsr_state *state =
+		container_of(work, struct virtio_balloon_wsr_state, config_work);
+	static const struct wsr_config nothing;
+	struct wsr_config config;
+	bool changed, supported;
+	u32 cmd_id;
+
+	cmd_id = virtio_balloon_wsr_read(state->vdev, &config);
+	if (!cmd_id)
+		config = nothing;
+
+	supported = !cmd_id || config.nr_bounds;
+	if (supported)
+		supported = !wsr_receiver_configure(state->receiver, &config);
+	if (!supported)
+		wsr_receiver_configure(state->receiver, &nothing);
+
+	mutex_lock(&state->lock);
+	changed = cmd_id != state->cmd_id;
+	state->cmd_id = cmd_id;
+	state->config = config;
+	if (!cmd_id) {
+		state->next_len = 0;
+		state->answer_id = 0;
+	} else if (changed && !supported) {
+		virtio_balloon_wsr_send_status(state,
+				VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED);
+	}
+	mutex_unlock(&state->lock);
+
+	if (cmd_id && changed && supported)
+		wsr_receiver_request(state->receiver);
+}
+
+static void virtio_balloon_wsr_ack_work(struct work_struct *work)
+{
+	struct virtio_balloon_wsr_state *state =
+		container_of(work, struct virtio_balloon_wsr_state, ack_work);
+	unsigned int len;
+
+	guard(mutex)(&state->lock);
+	if (!state->vq || !virtqueue_get_buf(state->vq, &len))
+		return;
+	state->in_flight = false;
+	virtio_balloon_wsr_send(state);
+}
+
+/**
+ * virtio_balloon_wsr_validate - refuse the feature where it can't work
+ * @vdev: the device, after all other features were decided
+ *
+ * The index of the queue is the number of queues before it. Devices count the
+ * queues of the features they offer, virtio_find_vqs() those of the features
+ * that were accepted. If one was refused, ours would be somebody else's.
+ */
+void virtio_balloon_wsr_validate(struct virtio_device *vdev)
+{
+	u64 queues = BIT_ULL(VIRTIO_BALLOON_F_STATS_VQ) |
+		     BIT_ULL(VIRTIO_BALLOON_F_FREE_PAGE_HINT) |
+		     BIT_ULL(VIRTIO_BALLOON_F_REPORTING);
+
+	if (!__virtio_test_bit(vdev, VIRTIO_F_VERSION_1) ||
+	    (vdev->config->get_features(vdev) & queues) !=
+	    (vdev->features & queues))
+		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_WORKING_SET);
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_validate);
+
+/**
+ * virtio_balloon_wsr_init - allocate all that reporting needs
+ * @wsr: to be initialised
+ * @vdev: the device
+ *
+ * Does nothing without VIRTIO_BALLOON_F_WORKING_SET.
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM. virtio_balloon_wsr_free() undoes it.
+ */
+int virtio_balloon_wsr_init(struct virtio_balloon_wsr *wsr,
+			    struct virtio_device *vdev)
+{
+	size_t size = min(nr_node_ids, VIRTIO_BALLOON_WSR_MAX_RECORDS) *
+		      record_size(WSR_MAX_BINS);
+	struct virtio_balloon_wsr_state *state;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BALLOON_F_WORKING_SET))
+		return 0;
+
+	state = kzalloc(sizeof(*state), GFP_KERNEL);
+	if (!state)
+		return -ENOMEM;
+
+	wsr->state = state;
+	state->vdev = vdev;
+	mutex_init(&state->lock);
+	INIT_WORK(&state->config_work, virtio_balloon_wsr_config_work);
+	INIT_WORK(&state->ack_work, virtio_balloon_wsr_ack_work);
+	state->sent = kmalloc(size, GFP_KERNEL);
+	state->next = kmalloc(size, GFP_KERNEL);
+	state->receiver = wsr_receiver_alloc("%s", dev_name(&vdev->dev));
+	if (!state->sent || !state->next || !state->receiver)
+		goto err_free;
+
+	state->receiver->report = virtio_balloon_wsr_report;
+	state->receiver->private_data = state;
+	if (wsr_receiver_register(state->receiver))
+		goto err_free;
+	return 0;
+
+err_free:
+	virtio_balloon_wsr_free(wsr);
+	return -ENOMEM;
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_init);
+
+/**
+ * virtio_balloon_wsr_set_vq - use this queue from now on
+ * @wsr: initialised, with the feature
+ * @vq: working_set_vq
+ *
+ * Context: may sleep. Nothing is sent before virtio_balloon_wsr_changed() makes
+ * the configuration be read.
+ */
+void virtio_balloon_wsr_set_vq(struct virtio_balloon_wsr *wsr,
+			       struct virtqueue *vq)
+{
+	struct virtio_balloon_wsr_state *state = wsr->state;
+
+	guard(mutex)(&state->lock);
+	state->vq = vq;
+	/* What an old queue had is lost, and so is an answer that waited. */
+	state->in_flight = false;
+	state->next_len = 0;
+	state->cmd_id = 0;
+	state->answer_id = 0;
+	state->sequence = 0;
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_set_vq);
+
+/**
+ * virtio_balloon_wsr_changed - the configuration space has changed, or is new
+ * @wsr: initialised
+ *
+ * Context: any.
+ */
+void virtio_balloon_wsr_changed(struct virtio_balloon_wsr *wsr)
+{
+	if (wsr->state)
+		queue_work(system_freezable_wq, &wsr->state->config_work);
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_changed);
+
+/**
+ * virtio_balloon_wsr_ack - the device has used a buffer
+ * @wsr: initialised, with the feature
+ *
+ * Context: any.
+ */
+void virtio_balloon_wsr_ack(struct virtio_balloon_wsr *wsr)
+{
+	queue_work(system_freezable_wq, &wsr->state->ack_work);
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_ack);
+
+/**
+ * virtio_balloon_wsr_stop - the queue goes away, but may come back
+ * @wsr: initialised
+ *
+ * Context: may sleep. Called before suspend, with freezable workqueues frozen.
+ */
+void virtio_balloon_wsr_stop(struct virtio_balloon_wsr *wsr)
+{
+	struct virtio_balloon_wsr_state *state = wsr->state;
+
+	if (!state)
+		return;
+
+	guard(mutex)(&state->lock);
+	state->vq = NULL;
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_stop);
+
+/**
+ * virtio_balloon_wsr_quiesce - stop for good
+ * @wsr: initialised
+ *
+ * The device may still call virtio_balloon_wsr_ack() and _changed() until it is
+ * reset; they do nothing any more.
+ *
+ * Context: may sleep. Called before the queue is deleted.
+ */
+void virtio_balloon_wsr_quiesce(struct virtio_balloon_wsr *wsr)
+{
+	struct virtio_balloon_wsr_state *state = wsr->state;
+
+	if (!state)
+		return;
+
+	disable_work_sync(&state->config_work);
+	disable_work_sync(&state->ack_work);
+	wsr_receiver_free(state->receiver);
+	state->receiver = NULL;
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_quiesce);
+
+/**
+ * virtio_balloon_wsr_free - undo virtio_balloon_wsr_init()
+ * @wsr: initialised. If a queue was set, then virtio_balloon_wsr_quiesce() was
+ *	 called and the device was reset.
+ *
+ * Context: may sleep.
+ */
+void virtio_balloon_wsr_free(struct virtio_balloon_wsr *wsr)
+{
+	struct virtio_balloon_wsr_state *state = wsr->state;
+
+	if (!state)
+		return;
+
+	wsr_receiver_free(state->receiver);
+	mutex_destroy(&state->lock);
+	kfree(state->sent);
+	kfree(state->next);
+	kfree(state);
+	wsr->state = NULL;
+}
+EXPORT_SYMBOL_GPL(virtio_balloon_wsr_free);
+
+MODULE_DESCRIPTION("Virtio balloon driver: working set reports");
+MODULE_LICENSE("GPL");

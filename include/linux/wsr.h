@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Working set reporting: how many bytes of memory were not accessed for how
+ * long, for those who want to know.
+ */
+#ifndef _LINUX_WSR_H
+#define _LINUX_WSR_H
+
+#include <linux/jump_label.h>
+#include <linux/nodemask.h>
+#include <linux/types.h>
+
+struct node;
+
+/* A histogram has one bin for each bound and an open last one. */
+#define WSR_MAX_BOUNDS		15
+#define WSR_MAX_BINS		(WSR_MAX_BOUNDS + 1)
+
+/* Looking at memory more often than this tells nothing that is worth it. */
+#define WSR_MIN_REFRESH_MS	20
+
+/* Idle age of the last bin: without an upper bound. */
+#define WSR_IDLE_AGE_MAX	U64_MAX
+
+/**
+ * struct wsr_config - what a receiver wants
+ * @nodes: the NUMA nodes it wants to hear of; NULL for all that have memory
+ * @nr_bounds: number of entries in @idle_age_ms, 0 (no reports) to
+ *             WSR_MAX_BOUNDS
+ * @idle_age_ms: strictly increasing bounds of the bins in ms, none of them 0
+ * @refresh_ms: data that are not older than this are good enough, in ms, at
+ *              least WSR_MIN_REFRESH_MS; also the resolution of the ages
+ * @report_ms: minimum distance of reports made because background reclaim ran,
+ *             in ms; 0 for none
+ * @period_ms: make a report this often, in ms; 0 for never. The timer does not
+ *             wake an idle CPU.
+ */
+struct wsr_config {
+	const nodemask_t *nodes;
+	unsigned int nr_bounds;
+	u32 idle_age_ms[WSR_MAX_BOUNDS];
+	u32 refresh_ms;
+	u32 report_ms;
+	u32 period_ms;
+};
+
+/**
+ * struct wsr_bin - memory whose idle age is below a bound
+ * @idle_age_ms: the bound in ms; WSR_IDLE_AGE_MAX in the last bin
+ * @swap_backed_bytes: anonymous and shared (shmem, tmpfs) memory
+ * @file_backed_bytes: page cache that can be dropped or written back
+ */
+struct wsr_bin {
+	u64 idle_age_ms;
+	u64 swap_backed_bytes;
+	u64 file_backed_bytes;
+};
+
+/**
+ * struct wsr_scope_report - the memory of one NUMA node
+ * @nid: the node
+ * @nr_bins: number of valid entries in @bins
+ * @warming_up: memory has not been watched for long enough, ages are estimates
+ * @age_ms: time since the look at memory that @bins come from
+ * @total_bytes: memory managed by the page allocator
+ * @free_bytes: memory on free lists
+ * @unevictable_bytes: memory that is locked
+ * @kernel_bytes: all that is neither free nor on an LRU list. With this, the
+ *                bins and the three fields above add up to @total_bytes.
+ * @slab_reclaimable_bytes: the part of @kernel_bytes shrinkers can free
+ * @swap_free_bytes: free swap space of the whole system
+ * @refaulted_bytes: bytes read back soon after their reclaim, since boot
+ * @bins: the histogram, by increasing idle age
+ */
+struct wsr_scope_report {
+	int nid;
+	unsigned int nr_bins;
+	bool warming_up;
+	u64 age_ms;
+	u64 total_bytes;
+	u64 free_bytes;
+	u64 unevictable_bytes;
+	u64 kernel_bytes;
+	u64 slab_reclaimable_bytes;
+	u64 swap_free_bytes;
+	u64 refaulted_bytes;
+	struct wsr_bin bins[WSR_MAX_BINS];
+};
+
+/* Why a report was made; a report may have several reasons. */
+enum wsr_reason {
+	WSR_REASON_REQUEST,	/* wsr_receiver_request() */
+	WSR_REASON_RECLAIM,	/* background reclaim ran */
+	WSR_REASON_PERIOD,	/* period_ms passed */
+	NR_WSR_REASONS
+};
+
+/**
+ * struct wsr_report - what a receiver is given
+ * @reasons: mask of BIT(enum wsr_reason)
+ * @nr_scopes: number of entries in @scopes
+ * @scopes: one for each node, by increasing node number
+ */
+struct wsr_report {
+	unsigned long reasons;
+	unsigned int nr_scopes;
+	struct wsr_scope_report scopes[] __counted_by(nr_scopes);
+};
+
+/**
+ * struct wsr_receiver - somebody who wants reports
+ * @report: called with a report, which is valid and does not change until it
+ *	    returns. Process context, may sleep; never runs twice at a time for
+ *	    one receiver; no lock is held that others wait for. It may call
+ *	    wsr_receiver_configure() and wsr_receiver_request(), but not
+ *	    wsr_receiver_free().
+ * @private_data: for the owner of the receiver
+ *
+ * Life: wsr_receiver_alloc(), fill in @report and @private_data,
+ * wsr_receiver_register(), then wsr_receiver_configure() and
+ * wsr_receiver_request() as often as wanted, in the end wsr_receiver_free(),
+ * after which @report is not called any more. The owner has to make sure that
+ * none of its own calls for the receiver are under way when it frees it.
+ */
+struct wsr_receiver {
+	void (*report)(struct wsr_receiver *receiver,
+		       const struct wsr_report *report);
+	void *private_data;
+
+	/* private: mm/wsr only */
+	struct wsr_receiver_state *state;
+};
+
+#ifdef CONFIG_WSR
+
+DECLARE_STATIC_KEY_FALSE(wsr_enabled);
+
+__printf(1, 2) struct wsr_receiver *wsr_receiver_alloc(const char *fmt, ...);
+int wsr_receiver_register(struct wsr_receiver *receiver);
+int wsr_receiver_configure(struct wsr_receiver *receiver,
+			   const struct wsr_config *config);
+void wsr_receiver_request(struct wsr_receiver *receiver);
+void wsr_receiver_free(struct wsr_receiver *receiver);
+
+void __wsr_reclaimed(int nid);
+
+/**
+ * wsr_reclaimed - tell receivers that background reclaim ran
+ * @nid: the node kswapd has balanced
+ *
+ * Called once for each run of kswapd. Costs a static branch while nobody
+ * listens; otherwise it queues work and never waits.
+ */
+static inline void wsr_reclaimed(int nid)
+{
+	if (static_branch_unlikely(&wsr_enabled))
+		__wsr_reclaimed(nid);
+}
+
+void wsr_register_node(struct node *node);
+void wsr_unregister_node(struct node *node);
+
+#else /* !CONFIG_WSR */
+
+static inline void wsr_reclaimed(int nid)
+{
+}
+
+static inline void wsr_register_node(struct node *node)
+{
+}
+
+static inline void wsr_unregister_node(struct node *node)
+{
+}
+
+#endif /* CONFIG_WSR */
+
+#endif /* _LINUX_WSR_H */

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Working set reporting: from counted samples to a histogram. Pure arithmetic,
+ * tested by tests/wsr_kunit.c.
+ */
+#include <linux/errno.h>
+#include <linux/math64.h>
+
+#include "internal.h"
+
+/**
+ * wsr_check_bounds - check the bounds of a histogram
+ * @idle_age_ms: the bounds, in ms
+ * @nr: how many
+ *
+ * Return: 0, or -EINVAL unless there are at most WSR_MAX_BOUNDS, strictly
+ * increasing and greater than 0.
+ */
+int wsr_check_bounds(const u32 *idle_age_ms, unsigned int nr)
+{
+	u32 last = 0;
+
+	if (nr > WSR_MAX_BOUNDS)
+		return -EINVAL;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		if (idle_age_ms[i] <= last)
+			return -EINVAL;
+		last = idle_age_ms[i];
+	}
+	return 0;
+}
+
+/**
+ * wsr_check_config - check what a receiver wants
+ * @config: the configuration
+ *
+ * Return: 0, or -EINVAL if a value is out of its range (struct wsr_config).
+ */
+int wsr_check_config(const struct wsr_config *config)
+{
+	if (config->nr_bounds && config->refresh_ms < WSR_MIN_REFRESH_MS)
+		return -EINVAL;
+
+	return wsr_check_bounds(config->idle_age_ms, config->nr_bounds);
+}
+
+/**
+ * wsr_bin_of - find the bin of an age
+ * @idle_age_ms: bounds of the bins, in ms
+ * @nr: number of bounds
+ * @age_ms: the age, in ms
+ *
+ * Return: the first bin whose bound is greater than the age, or @nr.
+ */
+unsigned int wsr_bin_of(const u32 *idle_age_ms, unsigned int nr, u64 age_ms)
+{
+	unsigned int bin = 0;
+
+	while (bin < nr && age_ms >= idle_age_ms[bin])
+		bin++;
+	return bin;
+}
+
+/**
+ * wsr_middle - best guess of when an access happened
+ * @from_ms: start of the interval it happened in, in ms
+ * @to_ms: end of the interval, in ms
+ *
+ * With nothing else known, each moment is as likely as the other; the middle
+ * makes the expected error zero.
+ *
+ * Return: the middle of the interval, or @to_ms if it is not after @from_ms.
+ */
+u64 wsr_middle(u64 from_ms, u64 to_ms)
+{
+	return from_ms < to_ms ? from_ms + (to_ms - from_ms) / 2 : to_ms;
+}
+
+/**
+ * wsr_scale - spread an exact size over bins in the ratio of the samples
+ * @n: number of samples in each bin
+ * @nr_bins: number of bins
+ * @bytes: the exact size of what was sampled, in bytes
+ * @out: the result for each bin, in bytes
+ *
+ * The results add up to @bytes: rounding is done on the running sum, so no bin
+ * is wrong by more than a byte. Without a sample everything is in the last bin:
+ * nobody has seen it accessed.
+ */
+void wsr_scale(const unsigned int *n, unsigned int nr_bins, u64 bytes,
+	       u64 *out)
+{
+	u64 total = 0, sum = 0, before = 0;
+
+	for (unsigned int i = 0; i < nr_bins; i++)
+		total += n[i];
+
+	for (unsigned int i = 0; i < nr_bins; i++) {
+		u64 upto;
+
+		sum += n[i];
+		if (total)
+			upto = mul_u64_u64_div_u64(bytes, sum, total);
+		else
+			upto = i == nr_bins - 1 ? bytes : 0;
+		out[i] = upto - before;
+		before = upto;
+	}
+}
+
+/**
+ * wsr_fill_bins - make the histogram of a report
+ * @report: its @nr_bins and @bins are set
+ * @idle_age_ms: bounds of the bins, in ms
+ * @nr_bounds: number of bounds
+ * @counts: the samples in each bin
+ * @bytes: exact size of the memory of each type, in bytes
+ */
+void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
+		   unsigned int nr_bounds, const struct wsr_counts *counts,
+		   const u64 *bytes)
+{
+	unsigned int nr_bins = nr_bounds + 1;
+	u64 swap_backed[WSR_MAX_BINS];
+	u64 file_backed[WSR_MAX_BINS];
+
+	wsr_scale(counts->n[WSR_SWAP_BACKED], nr_bins, bytes[WSR_SWAP_BACKED],
+		  swap_backed);
+	wsr_scale(counts->n[WSR_FILE_BACKED], nr_bins, bytes[WSR_FILE_BACKED],
+		  file_backed);
+
+	report->nr_bins = nr_bins;
+	for (unsigned int i = 0; i < nr_bins; i++) {
+		report->bins[i] = (struct wsr_bin) {
+			.idle_age_ms = i < nr_bounds ? idle_age_ms[i] :
+						       WSR_IDLE_AGE_MAX,
+			.swap_backed_bytes = swap_backed[i],
+			.file_backed_bytes = file_backed[i],
+		};
+	}
+}

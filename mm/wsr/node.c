@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Working set reporting: when to look at the memory of a node, and reports.
+ *
+ *   kswapd, request,          sysfs.c, drivers
+ *   period                    (receivers)
+ *      |                          |
+ *      v                          v
+ *   receiver.c  ------------>  node.c  -------->  ages.c      what was accessed
+ *   who wants what,            when to look,      histogram.c bytes per bin
+ *   publishing                 budget
+ *
+ * A node is watched while at least one receiver wants reports of it: it is
+ * looked at once in each refresh interval, and when a report is made that would
+ * be older than this. The timer does not wake idle CPUs: on an idle system
+ * nothing is accessed either.
+ *
+ * Looks take at most cpu_percent of one CPU: the distance between two of them
+ * is stretched until they do.
+ */
+#include <linux/ktime.h>
+#include <linux/math64.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched/cputime.h>
+#include <linux/slab.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+#include <linux/workqueue.h>
+
+#include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/wsr.h>
+
+/* For all work of this directory. Frozen in suspend: no looks, no reports. */
+struct workqueue_struct *wsr_wq;
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "wsr."
+
+static unsigned int cpu_percent = 1;
+module_param(cpu_percent, uint, 0644);
+MODULE_PARM_DESC(cpu_percent,
+		 "share of one CPU that looking at a node may take, in percent");
+
+/**
+ * struct wsr_node - a NUMA node
+ * @nid: its number; does not change
+ * @lock: protects all below; held during a look
+ * @ages: the samples, NULL unless the node is watched
+ * @look: numbers about the last look
+ * @refresh_ms: distance of looks that receivers want, in ms
+ * @looked_ms: time of the last look, 0 if there was none
+ * @looks: number of looks since watching began
+ * @cost_us: CPU time of the last look, in us
+ * @mean_cost_us: the same as a running mean, so that one look that was slow, or
+ *		  a host that took the CPU away, does not stretch the distance
+ * @work: looks once in each interval. Queued while the node is watched.
+ *
+ * Made when a node is watched for the first time, then kept: a node is never
+ * freed, so a pointer to it stays valid without a reference.
+ */
+struct wsr_node {
+	int nid;
+	struct mutex lock;
+	struct wsr_ages *ages;
+	struct wsr_look look;
+	u32 refresh_ms;
+	u64 looked_ms;
+	u64 looks;
+	u64 cost_us;
+	u64 mean_cost_us;
+	struct delayed_work work;
+};
+
+/* Set once, see wsr_node_prepare(). */
+static struct wsr_node *wsr_nodes[MAX_NUMNODES];
+
+/* The distance of looks that is in force: the one wanted, or the budget's. */
+static u32 wsr_node_refresh_ms(const struct wsr_node *node)
+{
+	unsigned int percent = clamp(READ_ONCE(cpu_percent), 1U, 100U);
+	u64 budget_ms = div_u64(node->mean_cost_us * 100,
+				percent * USEC_PER_MSEC);
+
+	return clamp_t(u64, budget_ms, node->refresh_ms, U32_MAX);
+}
+
+static void wsr_node_look(struct wsr_node *node)
+{
+	u64 last_ms = node->looked_ms;
+	u64 start_ns;
+
+	lockdep_assert_held(&node->lock);
+
+	/* Memory hotplug: start again, as if watching had just begun. */
+	if (!wsr_ages_fit(node->ages)) {
+		struct wsr_ages *ages = wsr_ages_alloc(node->nid);
+
+		if (ages) {
+			wsr_ages_free(node->ages);
+			node->ages = ages;
+			last_ms = 0;
+			node->looks = 0;
+		}
+	}
+
+	start_ns = task_sched_runtime(current);
+	/* 1 is added since 0 is "never". */
+	node->looked_ms = ktime_to_ms(ktime_get()) + 1;
+	wsr_ages_look(node->ages, last_ms, node->looked_ms, &node->look);
+	node->looks++;
+	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
+				NSEC_PER_USEC);
+	if (node->looks == 1)
+		node->mean_cost_us = node->cost_us;
+	else
+		node->mean_cost_us = (7 * node->mean_cost_us +
+				      node->cost_us) / 8;
+
+	trace_wsr_refresh(node->nid, node->look.samples, node->look.folios,
+			  node->look.young, node->cost_us);
+}
+
+/* Looks unless the last look is recent enough. Returns the time, in ms. */
+static u64 wsr_node_refresh(struct wsr_node *node)
+{
+	u64 now_ms = ktime_to_ms(ktime_get()) + 1;
+
+	if (!node->looked_ms ||
+	    now_ms - node->looked_ms >= wsr_node_refresh_ms(node)) {
+		wsr_node_look(node);
+		now_ms = node->looked_ms;
+	}
+	return now_ms;
+}
+
+static void wsr_node_queue(struct wsr_node *node)
+{
+	queue_delayed_work(wsr_wq, &node->work,
+			   msecs_to_jiffies(wsr_node_refresh_ms(node)));
+}
+
+static void wsr_node_work(struct work_struct *work)
+{
+	struct wsr_node *node = container_of(to_delayed_work(work),
+					     struct wsr_node, work);
+
+	mutex_lock(&node->lock);
+	if (node->ages) {
+		wsr_node_refresh(node);
+		wsr_node_queue(node);
+	}
+	mutex_unlock(&node->lock);
+}
+
+/**
+ * wsr_node_prepare - allocate all that watching a node needs
+ * @nid: the node
+ *
+ * Context: may sleep. Calls are serialised by the caller.
+ * Return: 0, or -ENOMEM. After success wsr_node_watch() can't fail.
+ */
+int wsr_node_prepare(int nid)
+{
+	struct wsr_node *node = wsr_nodes[nid];
+	int err = 0;
+
+	if (!node) {
+		node = kzalloc(sizeof(*node), GFP_KERNEL);
+		if (!node)
+			return -ENOMEM;
+		node->nid = nid;
+		mutex_init(&node->lock);
+		INIT_DEFERRABLE_WORK(&node->work, wsr_node_work);
+		/* pairs with the dependent loads of readers */
+		smp_store_release(&wsr_nodes[nid], node);
+	}
+
+	mutex_lock(&node->lock);
+	if (!node->ages) {
+		node->looked_ms = 0;
+		node->looks = 0;
+		node->mean_cost_us = 0;
+		node->ages = wsr_ages_alloc(nid);
+		if (!node->ages)
+			err = -ENOMEM;
+	}
+	mutex_unlock(&node->lock);
+	return err;
+}
+
+/**
+ * wsr_node_watch - look at a node from now on
+ * @nid: the node, prepared with wsr_node_prepare()
+ * @refresh_ms: how often, in ms
+ *
+ * Context: may sleep. Calls are serialised by the caller.
+ */
+void wsr_node_watch(int nid, u32 refresh_ms)
+{
+	struct wsr_node *node = wsr_nodes[nid];
+
+	mutex_lock(&node->lock);
+	node->refresh_ms = refresh_ms;
+	if (!node->looked_ms)
+		wsr_node_refresh(node);
+	mod_delayed_work(wsr_wq, &node->work,
+			 msecs_to_jiffies(wsr_node_refresh_ms(node)));
+	mutex_unlock(&node->lock);
+}
+
+/**
+ * wsr_node_unwatch - stop to look at a node
+ * @nid: the node
+ *
+ * Context: may sleep. Calls are serialised by the caller.
+ */
+void wsr_node_unwatch(int nid)
+{
+	struct wsr_node *node = wsr_nodes[nid];
+
+	if (!node)
+		return;
+
+	mutex_lock(&node->lock);
+	wsr_ages_free(node->ages);
+	node->ages = NULL;
+	mutex_unlock(&node->lock);
+	cancel_delayed_work_sync(&node->work);
+}
+
+static u64 wsr_node_lru_bytes(pg_data_t *pgdat, enum node_stat_item inactive,
+			      enum node_stat_item active)
+{
+	return (u64)(node_page_state_pages(pgdat, inactive) +
+		     node_page_state_pages(pgdat, active)) << PAGE_SHIFT;
+}
+
+static u64 wsr_node_total_bytes(pg_data_t *pgdat)
+{
+	u64 pages = 0;
+
+	for (int i = 0; i < MAX_NR_ZONES; i++)
+		pages += zone_managed_pages(&pgdat->node_zones[i]);
+	return pages << PAGE_SHIFT;
+}
+
+/* Fills in all fields of a report but its histogram. */
+static void wsr_node_fill(int nid, struct wsr_scope_report *report,
+			  u64 lru_bytes)
+{
+	pg_data_t *pgdat = NODE_DATA(nid);
+	u64 known;
+
+	report->nid = nid;
+	report->total_bytes = wsr_node_total_bytes(pgdat);
+	report->free_bytes =
+		(u64)sum_zone_node_page_state(nid, NR_FREE_PAGES) << PAGE_SHIFT;
+	report->unevictable_bytes =
+		(u64)node_page_state_pages(pgdat, NR_UNEVICTABLE) << PAGE_SHIFT;
+	report->slab_reclaimable_bytes =
+		(u64)node_page_state_pages(pgdat, NR_SLAB_RECLAIMABLE_B)
+		<< PAGE_SHIFT;
+	report->refaulted_bytes =
+		wsr_node_lru_bytes(pgdat, WORKINGSET_REFAULT_ANON,
+				   WORKINGSET_REFAULT_FILE);
+	report->swap_free_bytes =
+		(u64)max(get_nr_swap_pages(), 0L) << PAGE_SHIFT;
+
+	/* The counters are not read at one instant, so they may say too much. */
+	known = report->free_bytes + report->unevictable_bytes + lru_bytes;
+	report->kernel_bytes = report->total_bytes -
+			       min(known, report->total_bytes);
+}
+
+/**
+ * wsr_node_report - make a report of a watched node
+ * @nid: the node
+ * @config: bounds of the histogram
+ * @report: the report
+ * @stat: numbers about the watching, or NULL
+ *
+ * Context: may sleep; must not be called in memory reclaim.
+ * Return: 0, or -ENODATA if the node is not watched.
+ */
+int wsr_node_report(int nid, const struct wsr_config *config,
+		    struct wsr_scope_report *report,
+		    struct wsr_node_stat *stat)
+{
+	struct wsr_node *node = smp_load_acquire(&wsr_nodes[nid]);
+	pg_data_t *pgdat = NODE_DATA(nid);
+	u64 bytes[NR_WSR_TYPES];
+	struct wsr_counts counts;
+	u64 now_ms;
+
+	if (!node)
+		return -ENODATA;
+
+	mutex_lock(&node->lock);
+	if (!node->ages) {
+		mutex_unlock(&node->lock);
+		return -ENODATA;
+	}
+	now_ms = wsr_node_refresh(node);
+	wsr_ages_count(node->ages, config->idle_age_ms, config->nr_bounds,
+		       now_ms, &counts);
+	report->age_ms = now_ms - node->looked_ms;
+	report->warming_up = node->looks < 2;
+	if (stat)
+		*stat = (struct wsr_node_stat) {
+			.look = node->look,
+			.looks = node->looks,
+			.cost_us = node->cost_us,
+			.refresh_ms = wsr_node_refresh_ms(node),
+		};
+	mutex_unlock(&node->lock);
+
+	bytes[WSR_SWAP_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_ANON,
+						    NR_ACTIVE_ANON);
+	bytes[WSR_FILE_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_FILE,
+						    NR_ACTIVE_FILE);
+	wsr_fill_bins(report, config->idle_age_ms, config->nr_bounds, &counts,
+		      bytes);
+	wsr_node_fill(nid, report,
+		      bytes[WSR_SWAP_BACKED] + bytes[WSR_FILE_BACKED]);
+	trace_wsr_report(nid, report);
+	return 0;
+}
+
+static int __init wsr_init(void)
+{
+	wsr_wq = alloc_workqueue("wsr", WQ_UNBOUND | WQ_FREEZABLE, 0);
+	return wsr_wq ? 0 : -ENOMEM;
+}
+core_initcall(wsr_init);

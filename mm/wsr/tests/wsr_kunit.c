@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Working set reporting: tests of the arithmetic and of the life of receivers.
+ */
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/math64.h>
+#include <linux/nodemask.h>
+#include <linux/sched/task.h>
+#include <linux/sizes.h>
+#include <linux/string.h>
+
+#include "../internal.h"
+
+/* Arithmetic */
+
+static void wsr_bounds_test(struct kunit *test)
+{
+	u32 bounds[WSR_MAX_BOUNDS + 1];
+
+	for (u32 i = 0; i < ARRAY_SIZE(bounds); i++)
+		bounds[i] = i + 1;
+
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, 0), 0);
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, 1), 0);
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, WSR_MAX_BOUNDS), 0);
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, WSR_MAX_BOUNDS + 1),
+			-EINVAL);
+
+	bounds[2] = bounds[1];
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, 2), 0);
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, 3), -EINVAL);
+	bounds[2] = U32_MAX;
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, 3), 0);
+	bounds[0] = 0;
+	KUNIT_EXPECT_EQ(test, wsr_check_bounds(bounds, 1), -EINVAL);
+}
+
+static void wsr_config_test(struct kunit *test)
+{
+	struct wsr_config config = {
+		.nr_bounds = 1,
+		.idle_age_ms = { 1000 },
+		.refresh_ms = WSR_MIN_REFRESH_MS,
+	};
+
+	KUNIT_EXPECT_EQ(test, wsr_check_config(&config), 0);
+	config.refresh_ms--;
+	KUNIT_EXPECT_EQ(test, wsr_check_config(&config), -EINVAL);
+	/* Without bounds nothing is looked at, so the interval is free. */
+	config.nr_bounds = 0;
+	KUNIT_EXPECT_EQ(test, wsr_check_config(&config), 0);
+}
+
+static void wsr_bin_of_test(struct kunit *test)
+{
+	static const u32 bounds[] = { 1000, 5000, U32_MAX };
+
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, 0), 0);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, 999), 0);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, 1000), 1);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, 4999), 1);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, 5000), 2);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, U32_MAX), 3);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 3, U64_MAX), 3);
+	KUNIT_EXPECT_EQ(test, wsr_bin_of(bounds, 0, 0), 0);
+}
+
+static void wsr_middle_test(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, wsr_middle(10, 20), 15);
+	KUNIT_EXPECT_EQ(test, wsr_middle(10, 11), 10);
+	KUNIT_EXPECT_EQ(test, wsr_middle(10, 10), 10);
+	KUNIT_EXPECT_EQ(test, wsr_middle(20, 10), 10);
+	KUNIT_EXPECT_EQ(test, wsr_middle(U64_MAX - 2, U64_MAX), U64_MAX - 1);
+}
+
+static u64 wsr_sum(const u64 *values, unsigned int nr)
+{
+	u64 sum = 0;
+
+	while (nr--)
+		sum += values[nr];
+	return sum;
+}
+
+static void wsr_scale_test(struct kunit *test)
+{
+	unsigned int n[WSR_MAX_BINS] = { 1, 0, 2, 1 };
+	u64 out[WSR_MAX_BINS];
+
+	wsr_scale(n, 4, 4096, out);
+	KUNIT_EXPECT_EQ(test, out[0], 1024);
+	KUNIT_EXPECT_EQ(test, out[1], 0);
+	KUNIT_EXPECT_EQ(test, out[2], 2048);
+	KUNIT_EXPECT_EQ(test, out[3], 1024);
+
+	/* Memory of which no sample was seen counts as the coldest. */
+	memset(n, 0, sizeof(n));
+	wsr_scale(n, 4, 4096, out);
+	KUNIT_EXPECT_EQ(test, out[3], 4096);
+	KUNIT_EXPECT_EQ(test, wsr_sum(out, 4), 4096);
+
+	/* Samples without memory: both were not read at the same moment. */
+	n[1] = 7;
+	wsr_scale(n, 4, 0, out);
+	KUNIT_EXPECT_EQ(test, wsr_sum(out, 4), 0);
+}
+
+/* Whatever the numbers, nothing is lost and each bin is right to a byte. */
+static void wsr_scale_sum_test(struct kunit *test)
+{
+	static const u64 sizes[] = {
+		1, 4095, 4096, SZ_1M + 1, 3ULL * SZ_1G, 1ULL << 52, 1ULL << 62,
+	};
+	u64 out[WSR_MAX_BINS];
+
+	for (unsigned int s = 0; s < ARRAY_SIZE(sizes); s++) {
+		for (unsigned int seed = 1; seed < 200; seed++) {
+			unsigned int n[WSR_MAX_BINS];
+			u64 total = 0;
+
+			for (unsigned int i = 0; i < WSR_MAX_BINS; i++) {
+				n[i] = (seed * 2654435761U >> i) % 8192;
+				total += n[i];
+			}
+			wsr_scale(n, WSR_MAX_BINS, sizes[s], out);
+			KUNIT_ASSERT_EQ(test, wsr_sum(out, WSR_MAX_BINS),
+					sizes[s]);
+			for (unsigned int i = 0; i < WSR_MAX_BINS; i++) {
+				u64 want = mul_u64_u64_div_u64(sizes[s], n[i],
+							       total);
+
+				KUNIT_ASSERT_LE(test, out[i], want + 1);
+				KUNIT_ASSERT_GE(test, out[i] + 1, want);
+			}
+		}
+	}
+}
+
+static void wsr_fill_bins_test(struct kunit *test)
+{
+	static const u32 bounds[WSR_MAX_BOUNDS] = { 1000, 5000 };
+	struct wsr_counts counts = {
+		.n = { [WSR_SWAP_BACKED] = { 3, 0, 1 },
+		       [WSR_FILE_BACKED] = { 0, 1, 1 } },
+	};
+	u64 bytes[NR_WSR_TYPES] = { 4000, 300 };
+	struct wsr_scope_report *report;
+
+	report = kunit_kzalloc(test, sizeof(*report), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, report);
+	wsr_fill_bins(report, bounds, 2, &counts, bytes);
+
+	KUNIT_EXPECT_EQ(test, report->nr_bins, 3);
+	KUNIT_EXPECT_EQ(test, report->bins[0].idle_age_ms, 1000);
+	KUNIT_EXPECT_EQ(test, report->bins[1].idle_age_ms, 5000);
+	KUNIT_EXPECT_EQ(test, report->bins[2].idle_age_ms, WSR_IDLE_AGE_MAX);
+	KUNIT_EXPECT_EQ(test, report->bins[0].swap_backed_bytes, 3000);
+	KUNIT_EXPECT_EQ(test, report->bins[2].swap_backed_bytes, 1000);
+	KUNIT_EXPECT_EQ(test, report->bins[1].file_backed_bytes, 150);
+	KUNIT_EXPECT_EQ(test, report->bins[2].file_backed_bytes, 150);
+}
+
+static struct kunit_case wsr_histogram_cases[] = {
+	KUNIT_CASE(wsr_bounds_test),
+	KUNIT_CASE(wsr_config_test),
+	KUNIT_CASE(wsr_bin_of_test),
+	KUNIT_CASE(wsr_middle_test),
+	KUNIT_CASE(wsr_scale_test),
+	KUNIT_CASE(wsr_scale_sum_test),
+	KUNIT_CASE(wsr_fill_bins_test),
+	{}
+};
+
+static struct kunit_suite wsr_histogram_suite = {
+	.name = "wsr_histogram",
+	.test_cases = wsr_histogram_cases,
+};
+
+/* Receivers */
+
+#define WSR_TEST_TIMEOUT	(30 * HZ)
+
+/**
+ * struct wsr_test_state - what the callback of a test saw
+ * @called: completed by each call
+ * @go_on: if @block, the callback waits for it
+ * @block: make the callback wait
+ * @running: callbacks that are running at this moment
+ * @overlaps: callbacks that found another one running
+ * @last: a copy of the last report's head
+ * @first: a copy of its first scope
+ */
+struct wsr_test_state {
+	struct completion called;
+	struct completion go_on;
+	bool block;
+	atomic_t running;
+	atomic_t overlaps;
+	struct wsr_report last;
+	struct wsr_scope_report first;
+};
+
+static void wsr_test_report(struct wsr_receiver *receiver,
+			    const struct wsr_report *report)
+{
+	struct wsr_test_state *state = receiver->private_data;
+
+	if (atomic_inc_return(&state->running) > 1)
+		atomic_inc(&state->overlaps);
+	state->last.reasons = report->reasons;
+	state->last.nr_scopes = report->nr_scopes;
+	if (report->nr_scopes)
+		state->first = report->scopes[0];
+	complete(&state->called);
+	if (READ_ONCE(state->block))
+		wait_for_completion(&state->go_on);
+	atomic_dec(&state->running);
+}
+
+static const struct wsr_config wsr_test_config = {
+	.nr_bounds = 2,
+	.idle_age_ms = { 1000, 60000 },
+	.refresh_ms = 1000,
+};
+
+static struct wsr_receiver *wsr_test_receiver(struct kunit *test,
+					      struct wsr_test_state **statep)
+{
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver;
+
+	state = kunit_kzalloc(test, sizeof(*state), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, state);
+	init_completion(&state->called);
+	init_completion(&state->go_on);
+	receiver = wsr_receiver_alloc("kunit-%s", test->name);
+	KUNIT_ASSERT_NOT_NULL(test, receiver);
+	receiver->private_data = state;
+	receiver->report = wsr_test_report;
+	*statep = state;
+	return receiver;
+}
+
+static bool wsr_test_wait(struct wsr_test_state *state)
+{
+	return wait_for_completion_timeout(&state->called, WSR_TEST_TIMEOUT);
+}
+
+static void wsr_receiver_errors_test(struct kunit *test)
+{
+	struct wsr_config config = wsr_test_config;
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+	nodemask_t none = NODE_MASK_NONE;
+
+	/* not registered yet */
+	KUNIT_EXPECT_EQ(test, wsr_receiver_configure(receiver, &config),
+			-EINVAL);
+	receiver->report = NULL;
+	KUNIT_EXPECT_EQ(test, wsr_receiver_register(receiver), -EINVAL);
+	receiver->report = wsr_test_report;
+	KUNIT_EXPECT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_EXPECT_EQ(test, wsr_receiver_register(receiver), -EINVAL);
+
+	KUNIT_EXPECT_EQ(test, wsr_receiver_configure(receiver, &config), 0);
+	config.idle_age_ms[1] = config.idle_age_ms[0];
+	KUNIT_EXPECT_EQ(test, wsr_receiver_configure(receiver, &config),
+			-EINVAL);
+	config = wsr_test_config;
+	config.nodes = &none;
+	KUNIT_EXPECT_EQ(test, wsr_receiver_configure(receiver, &config),
+			-EINVAL);
+
+	/* the configuration from before the errors is still in force */
+	wsr_receiver_request(receiver);
+	KUNIT_EXPECT_TRUE(test, wsr_test_wait(state));
+	KUNIT_EXPECT_EQ(test, state->first.nr_bins, 3);
+	KUNIT_EXPECT_EQ(test, state->first.bins[1].idle_age_ms, 60000);
+
+	wsr_receiver_free(receiver);
+	wsr_receiver_free(NULL);
+}
+
+static void wsr_receiver_free_unregistered_test(struct kunit *test)
+{
+	struct wsr_test_state *state;
+
+	wsr_receiver_free(wsr_test_receiver(test, &state));
+}
+
+static void wsr_receiver_request_test(struct kunit *test)
+{
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+	const struct wsr_scope_report *first = &state->first;
+	u64 sum = 0;
+
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver,
+						     &wsr_test_config), 0);
+	wsr_receiver_request(receiver);
+	KUNIT_ASSERT_TRUE(test, wsr_test_wait(state));
+
+	KUNIT_EXPECT_EQ(test, state->last.reasons, BIT(WSR_REASON_REQUEST));
+	KUNIT_EXPECT_EQ(test, state->last.nr_scopes,
+			num_node_state(N_MEMORY));
+	KUNIT_EXPECT_EQ(test, first->nid, first_node(node_states[N_MEMORY]));
+	for (unsigned int i = 0; i < first->nr_bins; i++)
+		sum += first->bins[i].swap_backed_bytes +
+		       first->bins[i].file_backed_bytes;
+	sum += first->free_bytes + first->unevictable_bytes +
+	       first->kernel_bytes;
+	KUNIT_EXPECT_GT(test, first->total_bytes, 0);
+	KUNIT_EXPECT_EQ(test, sum, first->total_bytes);
+
+	wsr_receiver_free(receiver);
+}
+
+/* Without bounds nothing is reported, and then again. */
+static void wsr_receiver_off_test(struct kunit *test)
+{
+	struct wsr_config off = {};
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+	struct wsr_receiver_stat stat;
+
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver, &off), 0);
+	wsr_receiver_request(receiver);
+	flush_workqueue(wsr_wq);
+	wsr_receiver_stat(receiver, &stat);
+	KUNIT_EXPECT_EQ(test, stat.reports, 0);
+
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver,
+						     &wsr_test_config), 0);
+	wsr_receiver_request(receiver);
+	KUNIT_EXPECT_TRUE(test, wsr_test_wait(state));
+	wsr_receiver_free(receiver);
+}
+
+static void wsr_receiver_reclaim_test(struct kunit *test)
+{
+	struct wsr_config config = wsr_test_config;
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+	int nid = first_node(node_states[N_MEMORY]);
+	struct wsr_receiver_stat stat;
+	unsigned long start;
+
+	config.report_ms = 500;
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver, &config), 0);
+
+	wsr_reclaimed(nid);
+	KUNIT_ASSERT_TRUE(test, wsr_test_wait(state));
+	KUNIT_EXPECT_EQ(test, state->last.reasons, BIT(WSR_REASON_RECLAIM));
+
+	/* The next one keeps its distance, however often reclaim runs. */
+	start = jiffies;
+	for (int i = 0; i < 100; i++)
+		wsr_reclaimed(nid);
+	KUNIT_ASSERT_TRUE(test, wsr_test_wait(state));
+	KUNIT_EXPECT_GE(test, jiffies_to_msecs(jiffies - start), 450);
+	wsr_receiver_stat(receiver, &stat);
+	KUNIT_EXPECT_EQ(test, stat.reports, 2);
+	KUNIT_EXPECT_GE(test, stat.merged, 99);
+
+	/* 0: none at all */
+	config.report_ms = 0;
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver, &config), 0);
+	wsr_reclaimed(nid);
+	flush_workqueue(wsr_wq);
+	wsr_receiver_stat(receiver, &stat);
+	KUNIT_EXPECT_EQ(test, stat.reports, 2);
+
+	wsr_receiver_free(receiver);
+}
+
+static void wsr_receiver_period_test(struct kunit *test)
+{
+	struct wsr_config config = wsr_test_config;
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+
+	config.period_ms = 50;
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver, &config), 0);
+	for (int i = 0; i < 3; i++)
+		KUNIT_EXPECT_TRUE(test, wsr_test_wait(state));
+	KUNIT_EXPECT_EQ(test, state->last.reasons, BIT(WSR_REASON_PERIOD));
+	wsr_receiver_free(receiver);
+}
+
+/* Two receivers with different bounds; one that sleeps delays only itself. */
+static void wsr_receiver_two_test(struct kunit *test)
+{
+	struct wsr_config config = wsr_test_config;
+	struct wsr_test_state *slow_state, *state;
+	struct wsr_receiver *slow = wsr_test_receiver(test, &slow_state);
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(slow), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(slow, &config), 0);
+	config.nr_bounds = 1;
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver, &config), 0);
+
+	slow_state->block = true;
+	wsr_receiver_request(slow);
+	KUNIT_EXPECT_TRUE(test, wsr_test_wait(slow_state));
+	for (int i = 0; i < 10; i++) {
+		wsr_receiver_request(slow);
+		wsr_receiver_request(receiver);
+		KUNIT_EXPECT_TRUE(test, wsr_test_wait(state));
+	}
+	KUNIT_EXPECT_EQ(test, state->first.nr_bins, 2);
+	KUNIT_EXPECT_EQ(test, slow_state->first.nr_bins, 3);
+
+	/* The sleeper gets one more report for the requests it slept through. */
+	slow_state->block = false;
+	complete(&slow_state->go_on);
+	KUNIT_EXPECT_TRUE(test, wsr_test_wait(slow_state));
+	KUNIT_EXPECT_EQ(test, atomic_read(&slow_state->overlaps), 0);
+
+	wsr_receiver_free(receiver);
+	wsr_receiver_free(slow);
+}
+
+static int wsr_test_free_thread(void *data)
+{
+	wsr_receiver_free(data);
+	return 0;
+}
+
+/* Freeing waits for a callback that is running, and none comes afterwards. */
+static void wsr_receiver_free_waits_test(struct kunit *test)
+{
+	struct wsr_test_state *state;
+	struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+	struct task_struct *thread;
+
+	KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+	KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver,
+						     &wsr_test_config), 0);
+	state->block = true;
+	wsr_receiver_request(receiver);
+	KUNIT_ASSERT_TRUE(test, wsr_test_wait(state));
+
+	/* another one would follow if it were not freed */
+	wsr_receiver_request(receiver);
+	thread = kthread_create(wsr_test_free_thread, receiver, "wsr_free");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
+	get_task_struct(thread);
+	wake_up_process(thread);
+	msleep(100);
+	KUNIT_EXPECT_EQ(test, atomic_read(&state->running), 1);
+	complete(&state->go_on);
+	kthread_stop_put(thread);
+
+	KUNIT_EXPECT_EQ(test, atomic_read(&state->running), 0);
+	KUNIT_EXPECT_FALSE(test, completion_done(&state->called));
+}
+
+/* Register, request, reclaim and free, as fast as it goes. */
+static void wsr_receiver_churn_test(struct kunit *test)
+{
+	struct wsr_config config = wsr_test_config;
+	struct wsr_test_state *state;
+
+	config.report_ms = 1;
+	config.period_ms = 1;
+	for (int i = 0; i < 100; i++) {
+		struct wsr_receiver *receiver = wsr_test_receiver(test, &state);
+
+		KUNIT_ASSERT_EQ(test, wsr_receiver_register(receiver), 0);
+		KUNIT_ASSERT_EQ(test, wsr_receiver_configure(receiver, &config),
+				0);
+		wsr_receiver_request(receiver);
+		wsr_reclaimed(first_node(node_states[N_MEMORY]));
+		wsr_receiver_free(receiver);
+		KUNIT_EXPECT_EQ(test, atomic_read(&state->running), 0);
+	}
+}
+
+static struct kunit_case wsr_receiver_cases[] = {
+	KUNIT_CASE(wsr_receiver_errors_test),
+	KUNIT_CASE(wsr_receiver_free_unregistered_test),
+	KUNIT_CASE(wsr_receiver_request_test),
+	KUNIT_CASE(wsr_receiver_off_test),
+	KUNIT_CASE(wsr_receiver_reclaim_test),
+	KUNIT_CASE(wsr_receiver_period_test),
+	KUNIT_CASE(wsr_receiver_two_test),
+	KUNIT_CASE(wsr_receiver_free_waits_test),
+	KUNIT_CASE(wsr_receiver_churn_test),
+	{}
+};
+
+static struct kunit_suite wsr_receiver_suite = {
+	.name = "wsr_receiver",
+	.test_cases = wsr_receiver_cases,
+};
+
+kunit_test_suites(&wsr_histogram_suite, &wsr_receiver_suite);
+
+MODULE_DESCRIPTION("KUnit tests of working set reporting");
+MODULE_LICENSE("GPL");

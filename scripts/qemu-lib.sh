@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Configuring and building QEMU.  Source it after lib.sh.
+
+# shellcheck disable=SC2034	# used by the scripts that source this file
+QEMU=qemu-10.0
+
+# meson and pycotap, newer than Debian 12's
+export PYTHONPATH=$BUILD/tools/py/usr/lib/python3/dist-packages
+
+run_configure() {
+	local tree=$1 obj=$2
+	cd "$obj" || return
+	"$tree/configure" --cc='ccache gcc' --python=/usr/bin/python3 \
+		--disable-download --target-list=x86_64-softmmu \
+		--without-default-features --enable-system --enable-tcg --enable-kvm \
+		--enable-attr --disable-docs --disable-werror --disable-tools \
+		--disable-install-blobs
+}
+
+# configure_qemu LABEL TREE OBJ
+configure_qemu() {
+	local label=$1 tree=$2 obj=$3 stamp
+	stamp=$(printf '%s ' "$tree" "$(cat "$tree/VERSION")" \
+		"$(declare -f run_configure | sha256sum)")
+	if [ -e "$obj/build.ninja" ] &&
+		[ "$(cat "$obj/.wsr-config" 2>/dev/null)" = "$stamp" ]; then
+		return
+	fi
+	rm -rf "$obj"
+	mkdir -p "$obj"
+	logged "configure-$(basename "$(dirname "$obj")")-qemu" "$label: configuring" \
+		count_nothing run_configure "$tree" "$obj" || return 1
+	printf '%s\n' "$stamp" >"$obj/.wsr-config"
+}
+
+# qemu_tests TREE: the qtests of the balloon that this tree has
+qemu_tests() {
+	local test
+	for test in virtio-balloon-test virtio-balloon-working-set-test; do
+		[ ! -e "$1/tests/qtest/$test.c" ] || printf '%s\n' "$test"
+	done
+}
+
+# build_qemu LABEL OBJ QTEST...
+build_qemu() {
+	local label=$1 obj=$2
+	shift 2
+	logged "$(basename "$(dirname "$obj")")-qemu" "$label: compiling" count_ninja \
+		ninja -C "$obj" -j"$JOBS" qemu-system-x86_64 \
+		"${@/#/tests/qtest/}"
+}

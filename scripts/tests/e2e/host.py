@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests that need no guest."""
+
+import os
+import re
+import subprocess
+import sys
+
+import vm
+from e2e import Skip, check
+
+QTESTS = vm.OUT / "qemu/qtest"
+
+
+def run(arguments, **options):
+    """Output of a command that has to succeed."""
+    done = subprocess.run(
+        [str(a) for a in arguments], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        errors="replace", check=False, **options)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-40:])
+        raise AssertionError(f"exit status {done.returncode} from "
+                             f"{' '.join(map(str, arguments))}\n{tail}")
+    return done.stdout
+
+
+def count_ok(output):
+    """Note about TAP output that contains at least one passed test."""
+    number = len(re.findall(r"^ *ok \d+", output, re.MULTILINE))
+    check(number, f"no test ran:\n{output}")
+    return f"{number} subtests"
+
+
+def test_overlay_tool(_env):
+    output = run([sys.executable, "-B",
+                  vm.ROOT / "scripts/tests/test_overlay.py"])
+    return f"{re.search(r'Ran ([0-9]+) tests?', output).group(1)} subtests"
+
+
+def test_patches_are_complete(_env):
+    run([vm.ROOT / "scripts/overlay", "check"])
+
+
+def test_disabled_changes_no_code(env):
+    run([vm.ROOT / "scripts/check-disabled", env.base])
+
+
+def qtest(name):
+    qemu = vm.qemu_binary()
+    binary = QTESTS / name
+    if not binary.exists():
+        raise Skip(f"no {binary.relative_to(vm.ROOT)}")
+    environment = dict(os.environ, QTEST_QEMU_BINARY=str(qemu),
+                       G_TEST_DBUS_DAEMON="")
+    return count_ok(run([binary, "--tap"], env=environment, timeout=300))
+
+
+def test_qtest_of_working_set(_env):
+    return qtest("virtio-balloon-working-set-test")
+
+
+def test_qtest_of_balloon(_env):
+    return qtest("virtio-balloon-test")
+
+
+def test_host_tools(_env):
+    return count_ok(run(["make", "-C", vm.ROOT / "tools/wsr", "-s",
+                         f"O={vm.OUT}", "check"], timeout=600))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tools/testing/selftests/wsr in the guest."""
+
+import re
+
+from e2e import Skip, check
+
+KSFT_SKIP = 4
+
+
+def run_selftest(guest, command):
+    """Returns a note about the subtests and all of the output."""
+    status, output = guest.run(f"cd /kselftest/wsr && ./{command}", timeout=180)
+    results = re.findall(r"^(ok|not ok) \d+ (.*)", output, re.MULTILINE)
+    skipped = [text for _, text in results if "# SKIP" in text]
+    if status == KSFT_SKIP:
+        raise Skip(output.split("# SKIP")[-1].strip())
+    failed = [text for result, text in results if result == "not ok"]
+    check(status == 0 and results and not failed,
+          f"exit status {status}\n{output}")
+    note = f"{len(results) - len(skipped)} subtests"
+    if skipped:
+        note += f", {len(skipped)} skipped"
+    return note, output
+
+
+def test_node_files(env):
+    return run_selftest(env.guest("plain"), "node_files")[0]
+
+
+def test_poll(env):
+    return run_selftest(env.guest("plain"), "poll /mnt")[0]
+
+
+def accuracy(env, bands):
+    """In a guest of its own, where nothing happened before."""
+    guest = env.start("accuracy", memory="512M", disk=True)
+    try:
+        _, output = run_selftest(guest, f"accuracy -t 0.05 -d /mnt {bands}")
+        guest.check_console()
+    finally:
+        env.close_guest("accuracy")
+    return re.search(r"worst (ks=\S+)", output).group(1)
+
+
+def test_accuracy_of_anonymous_bands(env):
+    return accuracy(env, "32M:0.2 32M:3 32M:8 32M:never")
