@@ -6,7 +6,6 @@
 #ifndef _LINUX_WSR_H
 #define _LINUX_WSR_H
 
-#include <linux/jump_label.h>
 #include <linux/nodemask.h>
 #include <linux/types.h>
 
@@ -133,8 +132,6 @@ struct wsr_receiver {
 
 #ifdef CONFIG_WSR
 
-DECLARE_STATIC_KEY_FALSE(wsr_enabled);
-
 __printf(1, 2) struct wsr_receiver *wsr_receiver_alloc(const char *fmt, ...);
 int wsr_receiver_register(struct wsr_receiver *receiver);
 int wsr_receiver_configure(struct wsr_receiver *receiver,
@@ -142,21 +139,7 @@ int wsr_receiver_configure(struct wsr_receiver *receiver,
 void wsr_receiver_request(struct wsr_receiver *receiver);
 void wsr_receiver_free(struct wsr_receiver *receiver);
 
-void __wsr_reclaimed(int nid);
-
-/**
- * wsr_reclaimed - tell receivers that background reclaim ran
- * @nid: the node kswapd has balanced
- *
- * Called once for each run of kswapd. Costs a static branch while nobody
- * listens; otherwise it queues work and never waits.
- */
-static inline void wsr_reclaimed(int nid)
-{
-	if (static_branch_unlikely(&wsr_enabled))
-		__wsr_reclaimed(nid);
-}
-
+void wsr_reclaimed(int nid);
 void wsr_register_node(struct node *node);
 void wsr_unregister_node(struct node *node);
 

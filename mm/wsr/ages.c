@@ -289,17 +289,18 @@ static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
 /**
  * wsr_ages_look - see which samples were accessed since the last look
  * @ages: the samples
- * @last_ms: time of the last look, in ms, 0 if there was none
- * @now_ms: the time, in ms, not before @last_ms
+ * @since_ms: accesses since the last look were not before this time, in ms; 0
+ *	      if there was no look yet
+ * @now_ms: the time, in ms, not before @since_ms
  * @look: numbers about the look
  *
  * Context: may sleep. Needs the lock of the node. Takes folio locks and the
  * locks of reverse mappings, but waits for none of them.
  */
-void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
+void wsr_ages_look(struct wsr_ages *ages, u64 since_ms, u64 now_ms,
 		   struct wsr_look *look)
 {
-	u64 accessed_ms = wsr_middle(last_ms, now_ms);
+	u64 accessed_ms = wsr_middle(since_ms, now_ms);
 	enum wsr_answer answer = WSR_UNKNOWN;
 	struct folio *last = NULL;
 	bool tlb = false;
@@ -329,7 +330,7 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		}
 
 		owner = wsr_owner(folio, pfn);
-		if (answer == WSR_ACCESSED && last_ms)
+		if (answer == WSR_ACCESSED && since_ms)
 			sample->seen_ms = accessed_ms;
 		else if (sample->owner != owner)
 			sample->seen_ms = wsr_seen_by_mglru(folio, now_ms);

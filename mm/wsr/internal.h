@@ -52,7 +52,7 @@ struct wsr_look {
 struct wsr_ages *wsr_ages_alloc(int nid);
 void wsr_ages_free(struct wsr_ages *ages);
 bool wsr_ages_fit(const struct wsr_ages *ages);
-void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
+void wsr_ages_look(struct wsr_ages *ages, u64 since_ms, u64 now_ms,
 		   struct wsr_look *look);
 void wsr_ages_count(const struct wsr_ages *ages, const u32 *idle_age_ms,
 		    unsigned int nr_bounds, u64 now_ms,
@@ -80,6 +80,7 @@ extern struct workqueue_struct *wsr_wq;
 int wsr_node_prepare(int nid);
 void wsr_node_watch(int nid, u32 refresh_ms);
 void wsr_node_unwatch(int nid);
+void wsr_set_tick(u32 tick_ms);
 int wsr_node_report(int nid, const struct wsr_config *config,
 		    struct wsr_scope_report *report,
 		    struct wsr_node_stat *stat);

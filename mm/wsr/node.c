@@ -12,12 +12,17 @@
  *
  * A node is watched while at least one receiver wants reports of it: it is
  * looked at once in each refresh interval, and when a report is made that would
- * be older than this. The timer does not wake idle CPUs: on an idle system
- * nothing is accessed either.
+ * be older than this.
+ *
+ * The clock for this is a deferrable timer on each CPU. On an idle system none
+ * of them fires and nothing is accessed; as soon as a CPU does something, its
+ * timer fires and the first one to find that a look is due queues it. One timer
+ * would not do: if its CPU sleeps, the others' accesses are not seen in time.
  *
  * Looks take at most cpu_percent of one CPU: the distance between two of them
  * is stretched until they do.
  */
+#include <linux/cpuhotplug.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
@@ -25,7 +30,9 @@
 #include <linux/mutex.h>
 #include <linux/sched/cputime.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/swap.h>
+#include <linux/timer.h>
 #include <linux/vmstat.h>
 #include <linux/workqueue.h>
 
@@ -57,7 +64,8 @@ MODULE_PARM_DESC(cpu_percent,
  * @cost_us: CPU time of the last look, in us
  * @mean_cost_us: the same as a running mean, so that one look that was slow, or
  *		  a host that took the CPU away, does not stretch the distance
- * @work: looks once in each interval. Queued while the node is watched.
+ * @due: jiffies when the next look is due; read without the lock
+ * @work: looks if it is time to
  *
  * Made when a node is watched for the first time, then kept: a node is never
  * freed, so a pointer to it stays valid without a reference.
@@ -72,11 +80,18 @@ struct wsr_node {
 	u64 looks;
 	u64 cost_us;
 	u64 mean_cost_us;
-	struct delayed_work work;
+	unsigned long due;
+	struct work_struct work;
 };
 
 /* Set once, see wsr_node_prepare(). */
 static struct wsr_node *wsr_nodes[MAX_NUMNODES];
+
+/* 0 is "never". */
+static u64 wsr_now_ms(void)
+{
+	return ktime_to_ms(ktime_get()) + 1;
+}
 
 /* The distance of looks that is in force: the one wanted, or the budget's. */
 static u32 wsr_node_refresh_ms(const struct wsr_node *node)
@@ -90,8 +105,8 @@ static u32 wsr_node_refresh_ms(const struct wsr_node *node)
 
 static void wsr_node_look(struct wsr_node *node)
 {
-	u64 last_ms = node->looked_ms;
-	u64 start_ns;
+	u32 refresh_ms = wsr_node_refresh_ms(node);
+	u64 start_ns, since_ms;
 
 	lockdep_assert_held(&node->lock);
 
@@ -102,15 +117,21 @@ static void wsr_node_look(struct wsr_node *node)
 		if (ages) {
 			wsr_ages_free(node->ages);
 			node->ages = ages;
-			last_ms = 0;
+			node->looked_ms = 0;
 			node->looks = 0;
 		}
 	}
 
+	/*
+	 * If the last look is much longer ago than it should be, all CPUs
+	 * slept, and what was accessed was accessed after they woke up.
+	 */
 	start_ns = task_sched_runtime(current);
-	/* 1 is added since 0 is "never". */
-	node->looked_ms = ktime_to_ms(ktime_get()) + 1;
-	wsr_ages_look(node->ages, last_ms, node->looked_ms, &node->look);
+	since_ms = node->looked_ms;
+	node->looked_ms = wsr_now_ms();
+	if (since_ms && node->looked_ms - since_ms > 2ULL * refresh_ms)
+		since_ms = node->looked_ms - refresh_ms;
+	wsr_ages_look(node->ages, since_ms, node->looked_ms, &node->look);
 	node->looks++;
 	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
 				NSEC_PER_USEC);
@@ -119,41 +140,99 @@ static void wsr_node_look(struct wsr_node *node)
 	else
 		node->mean_cost_us = (7 * node->mean_cost_us +
 				      node->cost_us) / 8;
+	/*
+	 * The next tick comes one interval after the one that queued this look,
+	 * which is a bit less than one interval from now.
+	 */
+	refresh_ms = wsr_node_refresh_ms(node);
+	WRITE_ONCE(node->due,
+		   jiffies + msecs_to_jiffies(refresh_ms - refresh_ms / 8));
 
 	trace_wsr_refresh(node->nid, node->look.samples, node->look.folios,
 			  node->look.young, node->cost_us);
 }
 
-/* Looks unless the last look is recent enough. Returns the time, in ms. */
-static u64 wsr_node_refresh(struct wsr_node *node)
+static bool wsr_node_due(const struct wsr_node *node)
 {
-	u64 now_ms = ktime_to_ms(ktime_get()) + 1;
-
-	if (!node->looked_ms ||
-	    now_ms - node->looked_ms >= wsr_node_refresh_ms(node)) {
-		wsr_node_look(node);
-		now_ms = node->looked_ms;
-	}
-	return now_ms;
-}
-
-static void wsr_node_queue(struct wsr_node *node)
-{
-	queue_delayed_work(wsr_wq, &node->work,
-			   msecs_to_jiffies(wsr_node_refresh_ms(node)));
+	return time_after_eq(jiffies, READ_ONCE(node->due));
 }
 
 static void wsr_node_work(struct work_struct *work)
 {
-	struct wsr_node *node = container_of(to_delayed_work(work),
-					     struct wsr_node, work);
+	struct wsr_node *node = container_of(work, struct wsr_node, work);
 
 	mutex_lock(&node->lock);
-	if (node->ages) {
-		wsr_node_refresh(node);
-		wsr_node_queue(node);
-	}
+	if (node->ages && wsr_node_due(node))
+		wsr_node_look(node);
 	mutex_unlock(&node->lock);
+}
+
+static DEFINE_PER_CPU(struct timer_list, wsr_timer);
+
+/* The shortest refresh interval of all watched nodes, in ms, 0: no ticks. */
+static u32 wsr_tick_ms;
+
+static void wsr_start_timer(void *unused)
+{
+	u32 tick_ms = READ_ONCE(wsr_tick_ms);
+
+	if (tick_ms)
+		mod_timer(this_cpu_ptr(&wsr_timer),
+			  jiffies + msecs_to_jiffies(tick_ms));
+}
+
+static void wsr_tick(struct timer_list *unused)
+{
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY) {
+		struct wsr_node *node = smp_load_acquire(&wsr_nodes[nid]);
+
+		if (node && READ_ONCE(node->refresh_ms) && wsr_node_due(node))
+			queue_work(wsr_wq, &node->work);
+	}
+	wsr_start_timer(NULL);
+}
+
+static int wsr_cpu_online(unsigned int cpu)
+{
+	wsr_start_timer(NULL);
+	return 0;
+}
+
+/**
+ * wsr_set_tick - set how often it is checked whether a look is due
+ * @tick_ms: the shortest refresh interval of all watched nodes, in ms, or 0
+ *
+ * Context: may sleep. Calls are serialised by the caller.
+ */
+void wsr_set_tick(u32 tick_ms)
+{
+	if (tick_ms == wsr_tick_ms)
+		return;
+
+	/* With 0, each timer fires at most once more. */
+	WRITE_ONCE(wsr_tick_ms, tick_ms);
+	if (tick_ms)
+		on_each_cpu(wsr_start_timer, NULL, 0);
+}
+
+/* Looks unless the last look is recent enough. Returns the time, in ms. */
+static u64 wsr_node_refresh(struct wsr_node *node)
+{
+	u64 now_ms = wsr_now_ms();
+	u32 refresh_ms = wsr_node_refresh_ms(node);
+
+	if (!node->looked_ms || now_ms - node->looked_ms >= refresh_ms) {
+		wsr_node_look(node);
+		now_ms = node->looked_ms;
+	} else {
+		unsigned long due = jiffies + msecs_to_jiffies(refresh_ms);
+
+		if (time_before(due, node->due))
+			WRITE_ONCE(node->due, due);
+	}
+	return now_ms;
 }
 
 /**
@@ -174,8 +253,7 @@ int wsr_node_prepare(int nid)
 			return -ENOMEM;
 		node->nid = nid;
 		mutex_init(&node->lock);
-		INIT_DEFERRABLE_WORK(&node->work, wsr_node_work);
-		/* pairs with the dependent loads of readers */
+		INIT_WORK(&node->work, wsr_node_work);
 		smp_store_release(&wsr_nodes[nid], node);
 	}
 
@@ -204,11 +282,9 @@ void wsr_node_watch(int nid, u32 refresh_ms)
 	struct wsr_node *node = wsr_nodes[nid];
 
 	mutex_lock(&node->lock);
-	node->refresh_ms = refresh_ms;
-	if (!node->looked_ms)
-		wsr_node_refresh(node);
-	mod_delayed_work(wsr_wq, &node->work,
-			 msecs_to_jiffies(wsr_node_refresh_ms(node)));
+	WRITE_ONCE(node->refresh_ms, refresh_ms);
+	/* At once if there was no look yet, or the interval became shorter. */
+	wsr_node_refresh(node);
 	mutex_unlock(&node->lock);
 }
 
@@ -226,10 +302,10 @@ void wsr_node_unwatch(int nid)
 		return;
 
 	mutex_lock(&node->lock);
+	WRITE_ONCE(node->refresh_ms, 0);
 	wsr_ages_free(node->ages);
 	node->ages = NULL;
 	mutex_unlock(&node->lock);
-	cancel_delayed_work_sync(&node->work);
 }
 
 static u64 wsr_node_lru_bytes(pg_data_t *pgdat, enum node_stat_item inactive,
@@ -332,7 +408,17 @@ int wsr_node_report(int nid, const struct wsr_config *config,
 
 static int __init wsr_init(void)
 {
+	int cpu, ret;
+
 	wsr_wq = alloc_workqueue("wsr", WQ_UNBOUND | WQ_FREEZABLE, 0);
-	return wsr_wq ? 0 : -ENOMEM;
+	if (!wsr_wq)
+		return -ENOMEM;
+
+	for_each_possible_cpu(cpu)
+		timer_setup(per_cpu_ptr(&wsr_timer, cpu), wsr_tick,
+			    TIMER_DEFERRABLE | TIMER_PINNED);
+	ret = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "mm/wsr:online",
+					wsr_cpu_online, NULL);
+	return ret < 0 ? ret : 0;
 }
 core_initcall(wsr_init);

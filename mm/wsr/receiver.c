@@ -24,8 +24,6 @@
 
 #include "internal.h"
 
-DEFINE_STATIC_KEY_FALSE(wsr_enabled);
-
 /*
  * Registered receivers. Added to and removed from under wsr_receivers_lock,
  * which also serialises the watching of nodes; walked under it or RCU.
@@ -66,6 +64,7 @@ struct wsr_receiver_state {
 	struct wsr_report *report;
 };
 
+/* 0 is "never". */
 static u64 wsr_now_ms(void)
 {
 	return ktime_to_ms(ktime_get()) + 1;
@@ -154,8 +153,16 @@ static void wsr_period_work(struct work_struct *work)
 	wsr_queue_period(state, config.period_ms);
 }
 
-/* Called by wsr_reclaimed(). */
-void __wsr_reclaimed(int nid)
+/**
+ * wsr_reclaimed - tell receivers that background reclaim ran
+ * @nid: the node kswapd has balanced
+ *
+ * Called once for each run of kswapd, so not worth a static branch: without
+ * receivers it finds an empty list.
+ *
+ * Context: kswapd. Queues work, does not wait.
+ */
+void wsr_reclaimed(int nid)
 {
 	struct wsr_receiver_state *state;
 	u64 now_ms = wsr_now_ms();
@@ -203,16 +210,21 @@ static u32 wsr_refresh_wanted(int nid)
 /* Watch the nodes that receivers want, and only these. */
 static void wsr_update_nodes(void)
 {
+	u32 shortest_ms = 0;
 	int nid;
 
 	for_each_node_state(nid, N_MEMORY) {
 		u32 refresh_ms = wsr_refresh_wanted(nid);
 
-		if (refresh_ms)
-			wsr_node_watch(nid, refresh_ms);
-		else
+		if (!refresh_ms) {
 			wsr_node_unwatch(nid);
+			continue;
+		}
+		wsr_node_watch(nid, refresh_ms);
+		if (!shortest_ms || refresh_ms < shortest_ms)
+			shortest_ms = refresh_ms;
 	}
+	wsr_set_tick(shortest_ms);
 }
 
 /**
@@ -280,7 +292,6 @@ int wsr_receiver_register(struct wsr_receiver *receiver)
 	if (!list_empty(&state->list))
 		return -EINVAL;
 	list_add_tail_rcu(&state->list, &wsr_receivers);
-	static_branch_inc(&wsr_enabled);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(wsr_receiver_register);
@@ -373,7 +384,6 @@ void wsr_receiver_free(struct wsr_receiver *receiver)
 	if (!list_empty(&state->list)) {
 		list_del_rcu(&state->list);
 		wsr_update_nodes();
-		static_branch_dec(&wsr_enabled);
 	}
 	mutex_unlock(&wsr_receivers_lock);
 

@@ -160,7 +160,10 @@ static ssize_t intervals_ms_store(struct kobject *kobj,
 static ssize_t refresh_ms_show(struct kobject *kobj,
 			       struct kobj_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%u\n", to_wsr_files(kobj)->config.refresh_ms);
+	struct wsr_files *files = to_wsr_files(kobj);
+
+	guard(mutex)(&files->lock);
+	return sysfs_emit(buf, "%u\n", files->config.refresh_ms);
 }
 
 static ssize_t refresh_ms_store(struct kobject *kobj,
@@ -183,7 +186,10 @@ static ssize_t refresh_ms_store(struct kobject *kobj,
 static ssize_t report_ms_show(struct kobject *kobj,
 			      struct kobj_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%u\n", to_wsr_files(kobj)->config.report_ms);
+	struct wsr_files *files = to_wsr_files(kobj);
+
+	guard(mutex)(&files->lock);
+	return sysfs_emit(buf, "%u\n", files->config.report_ms);
 }
 
 static ssize_t report_ms_store(struct kobject *kobj,

@@ -249,7 +249,7 @@ class Overlay(unittest.TestCase):
         self.write(self.repo, "Kconfig.wsr", KCONFIG + "config UNUSED\n\tbool\n")
         output = self.overlay("check", status=1)
         self.assertIn("mm/wsr/stray.c: belongs to no step", output)
-        self.assertIn("subject has 76 columns", output)
+        self.assertIn("a line of 76 columns", output)
         self.assertIn("no Signed-off-by", output)
         self.assertIn("CONFIG_UNUSED", output)
 

@@ -6,7 +6,8 @@ import vm
 # Guests that tests share; each is started when the first test asks for it.
 GUESTS = {
     # Less memory than a file that is read, and nothing to swap to
-    "plain": {"memory": "512M", "disk": True, "append": "kunit.enable=1"},
+    "plain": {"memory": "512M", "disk": True,
+              "append": "kunit.enable=1 kunit.autorun=1"},
     "nodes": {"memory": "512M", "nodes": 2},
     # All virtqueues that can come before ours
     "queues": {"memory": "256M",
@@ -54,9 +55,9 @@ class Environment:
         for name in list(self._guests):
             self.close_guest(name)
 
-    def check_consoles(self):
+    def check_logs(self):
         for guest in self._guests.values():
-            guest.check_console()
+            guest.check_logs()
 
     def console_tails(self):
         return "\n".join(f"console of guest {name}:\n{guest.console_tail()}"

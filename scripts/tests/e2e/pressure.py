@@ -27,9 +27,12 @@ def test_unsolicited_reports_respect_report_ms(env):
     check(len(events) >= 3, f"only {len(events)} in more than {WATCH_S} s")
     arrived = [e["arrived"] for e in events]
     distance = min(b - a for a, b in zip(arrived, arrived[1:]))
-    # The guest keeps the distance; what is left is delay on the way.
-    check(distance >= REPORT_MS / 1000 - 0.3,
-          f"{distance:.2f} s between two, report_ms is {REPORT_MS}")
+    mean = (arrived[-1] - arrived[0]) / (len(arrived) - 1)
+    # The guest keeps the distance; the way to here takes longer at times.
+    report_s = REPORT_MS / 1000
+    check(distance >= report_s * 0.8 and mean >= report_s * 0.95,
+          f"{distance:.2f} s between two, {mean:.2f} s on average, report_ms "
+          f"is {REPORT_MS}")
     sequence = [e["data"]["sequence"] for e in events]
     check(sequence == list(range(sequence[0], sequence[0] + len(sequence))),
           f"reports are missing or came twice: sequence {sequence}")

@@ -37,7 +37,7 @@ def accuracy(env, bands):
     guest = env.start("accuracy", memory="512M", disk=True)
     try:
         _, output = run_selftest(guest, f"accuracy -t 0.05 -d /mnt {bands}")
-        guest.check_console()
+        guest.check_logs()
     finally:
         env.close_guest("accuracy")
     return re.search(r"worst (ks=\S+)", output).group(1)
@@ -45,3 +45,9 @@ def accuracy(env, bands):
 
 def test_accuracy_of_anonymous_bands(env):
     return accuracy(env, "32M:0.2 32M:3 32M:8 32M:never")
+
+
+def test_accuracy_of_all_kinds_of_bands(env):
+    return accuracy(env, "16M:0.2 16M:3 16M:never 16M:0.2:shmem 16M:8:shmem "
+                         "16M:never:shmem 16M:0.2:read 16M:3:read "
+                         "16M:never:read")
