@@ -61,7 +61,7 @@ struct virtio_balloon_wsr_state {
 	struct work_struct config_work;
 	struct work_struct ack_work;
 
-	struct mutex lock;
+	struct mutex lock; /* see above */
 	struct virtqueue *vq;
 	struct wsr_config config;
 	u32 cmd_id;
@@ -203,6 +203,7 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	unsigned int nr = min(report->nr_scopes,
 			      VIRTIO_BALLOON_WSR_MAX_RECORDS);
 	size_t len = 0;
+	u16 status;
 
 	guard(mutex)(&state->lock);
 
@@ -210,8 +211,8 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 		return;
 
 	if (!nr) {
-		virtio_balloon_wsr_send_status(state,
-				VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
+		status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
+		virtio_balloon_wsr_send_status(state, status);
 		return;
 	}
 
@@ -287,6 +288,7 @@ static void virtio_balloon_wsr_config_work(struct work_struct *work)
 	struct wsr_config config;
 	bool changed, supported;
 	u32 cmd_id;
+	u16 status;
 
 	cmd_id = virtio_balloon_wsr_read(state->vdev, &config);
 	if (!cmd_id)
@@ -306,8 +308,8 @@ static void virtio_balloon_wsr_config_work(struct work_struct *work)
 		state->next_len = 0;
 		state->answer_id = 0;
 	} else if (changed && !supported) {
-		virtio_balloon_wsr_send_status(state,
-				VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED);
+		status = VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED;
+		virtio_balloon_wsr_send_status(state, status);
 	}
 	mutex_unlock(&state->lock);
 

@@ -97,15 +97,15 @@ void wsr_scale(const unsigned int *n, unsigned int nr_bins, u64 bytes,
 		total += n[i];
 
 	for (unsigned int i = 0; i < nr_bins; i++) {
-		u64 upto;
+		u64 end;
 
 		sum += n[i];
 		if (total)
-			upto = mul_u64_u64_div_u64(bytes, sum, total);
+			end = mul_u64_u64_div_u64(bytes, sum, total);
 		else
-			upto = i == nr_bins - 1 ? bytes : 0;
-		out[i] = upto - before;
-		before = upto;
+			end = i == nr_bins - 1 ? bytes : 0;
+		out[i] = end - before;
+		before = end;
 	}
 }
 

@@ -72,7 +72,7 @@ MODULE_PARM_DESC(cpu_percent,
  */
 struct wsr_node {
 	int nid;
-	struct mutex lock;
+	struct mutex lock; /* see above */
 	struct wsr_ages *ages;
 	struct wsr_look look;
 	u32 refresh_ms;
@@ -84,8 +84,15 @@ struct wsr_node {
 	struct work_struct work;
 };
 
-/* Set once, see wsr_node_prepare(). */
+/* Set once by wsr_node_prepare(), read by get_wsr_node(). */
 static struct wsr_node *wsr_nodes[MAX_NUMNODES];
+
+/* NULL if the node was never watched. */
+static struct wsr_node *get_wsr_node(int nid)
+{
+	/* Pairs with the release in wsr_node_prepare(). */
+	return smp_load_acquire(&wsr_nodes[nid]);
+}
 
 /* 0 is "never". */
 static u64 wsr_now_ms(void)
@@ -186,7 +193,7 @@ static void wsr_tick(struct timer_list *unused)
 	int nid;
 
 	for_each_node_state(nid, N_MEMORY) {
-		struct wsr_node *node = smp_load_acquire(&wsr_nodes[nid]);
+		struct wsr_node *node = get_wsr_node(nid);
 
 		if (node && READ_ONCE(node->refresh_ms) && wsr_node_due(node))
 			queue_work(wsr_wq, &node->work);
@@ -254,6 +261,7 @@ int wsr_node_prepare(int nid)
 		node->nid = nid;
 		mutex_init(&node->lock);
 		INIT_WORK(&node->work, wsr_node_work);
+		/* Readers must find it initialised. */
 		smp_store_release(&wsr_nodes[nid], node);
 	}
 
@@ -366,7 +374,7 @@ int wsr_node_report(int nid, const struct wsr_config *config,
 		    struct wsr_scope_report *report,
 		    struct wsr_node_stat *stat)
 {
-	struct wsr_node *node = smp_load_acquire(&wsr_nodes[nid]);
+	struct wsr_node *node = get_wsr_node(nid);
 	pg_data_t *pgdat = NODE_DATA(nid);
 	u64 bytes[NR_WSR_TYPES];
 	struct wsr_counts counts;

@@ -54,7 +54,7 @@ struct wsr_receiver_state {
 	const char *name;
 	struct delayed_work work;
 	struct delayed_work period_work;
-	spinlock_t lock;
+	spinlock_t lock; /* see above */
 	struct wsr_config config;
 	nodemask_t nodes;
 	u64 reported_ms;

@@ -30,7 +30,7 @@
 struct wsr_files {
 	struct kobject kobj;
 	int nid;
-	struct mutex lock;
+	struct mutex lock; /* see above */
 	struct wsr_config config;
 	struct wsr_receiver *receiver;
 };
@@ -144,8 +144,9 @@ static ssize_t intervals_ms_store(struct kobject *kobj,
 {
 	struct wsr_files *files = to_wsr_files(kobj);
 	struct wsr_config config;
-	char *line __free(kfree) = kstrdup(buf, GFP_KERNEL);
 	int err;
+
+	char *line __free(kfree) = kstrdup(buf, GFP_KERNEL);
 
 	if (!line)
 		return -ENOMEM;
