@@ -111,32 +111,39 @@ void wsr_scale(const unsigned int *n, unsigned int nr_bins, u64 bytes,
 
 /**
  * wsr_fill_bins - make the histogram of a report
- * @report: its @nr_bins and @bins are set
+ * @report: its @nr_bins and @bins are set; its @age_ms is used
  * @idle_age_ms: bounds of the bins, in ms
  * @nr_bounds: number of bounds
- * @counts: the samples in each bin
- * @bytes: exact size of the memory of each type, in bytes
+ * @counts: the samples in each bin at the last look
+ * @then: exact size of the memory of each type at the last look, in bytes
+ * @now: the same now
+ *
+ * The samples speak for the memory of then. What was added since is younger
+ * than the look; of what went away, no bin is more likely than its share.
  */
 void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
 		   unsigned int nr_bounds, const struct wsr_counts *counts,
-		   const u64 *bytes)
+		   const u64 *then, const u64 *now)
 {
+	unsigned int youngest = wsr_bin_of(idle_age_ms, nr_bounds,
+					   report->age_ms / 2);
+	u64 bytes[NR_WSR_TYPES][WSR_MAX_BINS];
 	unsigned int nr_bins = nr_bounds + 1;
-	u64 swap_backed[WSR_MAX_BINS];
-	u64 file_backed[WSR_MAX_BINS];
 
-	wsr_scale(counts->n[WSR_SWAP_BACKED], nr_bins, bytes[WSR_SWAP_BACKED],
-		  swap_backed);
-	wsr_scale(counts->n[WSR_FILE_BACKED], nr_bins, bytes[WSR_FILE_BACKED],
-		  file_backed);
+	for (int type = 0; type < NR_WSR_TYPES; type++) {
+		u64 old = min(then[type], now[type]);
+
+		wsr_scale(counts->n[type], nr_bins, old, bytes[type]);
+		bytes[type][youngest] += now[type] - old;
+	}
 
 	report->nr_bins = nr_bins;
 	for (unsigned int i = 0; i < nr_bins; i++) {
 		report->bins[i] = (struct wsr_bin) {
 			.idle_age_ms = i < nr_bounds ? idle_age_ms[i] :
 						       WSR_IDLE_AGE_MAX,
-			.swap_backed_bytes = swap_backed[i],
-			.file_backed_bytes = file_backed[i],
+			.swap_backed_bytes = bytes[WSR_SWAP_BACKED][i],
+			.file_backed_bytes = bytes[WSR_FILE_BACKED][i],
 		};
 	}
 }

@@ -31,7 +31,7 @@ void wsr_scale(const unsigned int *n, unsigned int nr_bins, u64 bytes,
 	       u64 *out);
 void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
 		   unsigned int nr_bounds, const struct wsr_counts *counts,
-		   const u64 *bytes);
+		   const u64 *then, const u64 *now);
 
 /* ages.c: the sampled folios of one node */
 

@@ -31,6 +31,7 @@
 #include <linux/sched/cputime.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/timer.h>
 #include <linux/vmstat.h>
@@ -58,6 +59,7 @@ MODULE_PARM_DESC(cpu_percent,
  * @lock: protects all below; held during a look
  * @ages: the samples, NULL unless the node is watched
  * @look: numbers about the last look
+ * @bytes: the size of memory at the last look, by type
  * @refresh_ms: distance of looks that receivers want, in ms
  * @looked_ms: time of the last look, 0 if there was none
  * @looks: number of looks since watching began
@@ -75,6 +77,7 @@ struct wsr_node {
 	struct mutex lock; /* see above */
 	struct wsr_ages *ages;
 	struct wsr_look look;
+	u64 bytes[NR_WSR_TYPES];
 	u32 refresh_ms;
 	u64 looked_ms;
 	u64 looks;
@@ -110,6 +113,24 @@ static u32 wsr_node_refresh_ms(const struct wsr_node *node)
 	return clamp_t(u64, budget_ms, node->refresh_ms, U32_MAX);
 }
 
+static u64 wsr_node_lru_bytes(pg_data_t *pgdat, enum node_stat_item inactive,
+			      enum node_stat_item active)
+{
+	return (u64)(node_page_state_pages(pgdat, inactive) +
+		     node_page_state_pages(pgdat, active)) << PAGE_SHIFT;
+}
+
+/* The size of all memory that has an age, by type, in bytes. */
+static void wsr_node_sizes(int nid, u64 *bytes)
+{
+	pg_data_t *pgdat = NODE_DATA(nid);
+
+	bytes[WSR_SWAP_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_ANON,
+						    NR_ACTIVE_ANON);
+	bytes[WSR_FILE_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_FILE,
+						    NR_ACTIVE_FILE);
+}
+
 static void wsr_node_look(struct wsr_node *node)
 {
 	u32 refresh_ms = wsr_node_refresh_ms(node);
@@ -139,6 +160,7 @@ static void wsr_node_look(struct wsr_node *node)
 	if (since_ms && node->looked_ms - since_ms > 2ULL * refresh_ms)
 		since_ms = node->looked_ms - refresh_ms;
 	wsr_ages_look(node->ages, since_ms, node->looked_ms, &node->look);
+	wsr_node_sizes(node->nid, node->bytes);
 	node->looks++;
 	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
 				NSEC_PER_USEC);
@@ -316,13 +338,6 @@ void wsr_node_unwatch(int nid)
 	mutex_unlock(&node->lock);
 }
 
-static u64 wsr_node_lru_bytes(pg_data_t *pgdat, enum node_stat_item inactive,
-			      enum node_stat_item active)
-{
-	return (u64)(node_page_state_pages(pgdat, inactive) +
-		     node_page_state_pages(pgdat, active)) << PAGE_SHIFT;
-}
-
 static u64 wsr_node_total_bytes(pg_data_t *pgdat)
 {
 	u64 pages = 0;
@@ -375,8 +390,7 @@ int wsr_node_report(int nid, const struct wsr_config *config,
 		    struct wsr_node_stat *stat)
 {
 	struct wsr_node *node = get_wsr_node(nid);
-	pg_data_t *pgdat = NODE_DATA(nid);
-	u64 bytes[NR_WSR_TYPES];
+	u64 then[NR_WSR_TYPES], now[NR_WSR_TYPES];
 	struct wsr_counts counts;
 	u64 now_ms;
 
@@ -393,6 +407,7 @@ int wsr_node_report(int nid, const struct wsr_config *config,
 		       now_ms, &counts);
 	report->age_ms = now_ms - node->looked_ms;
 	report->warming_up = node->looks < 2;
+	memcpy(then, node->bytes, sizeof(then));
 	if (stat)
 		*stat = (struct wsr_node_stat) {
 			.look = node->look,
@@ -402,14 +417,11 @@ int wsr_node_report(int nid, const struct wsr_config *config,
 		};
 	mutex_unlock(&node->lock);
 
-	bytes[WSR_SWAP_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_ANON,
-						    NR_ACTIVE_ANON);
-	bytes[WSR_FILE_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_FILE,
-						    NR_ACTIVE_FILE);
+	wsr_node_sizes(nid, now);
 	wsr_fill_bins(report, config->idle_age_ms, config->nr_bounds, &counts,
-		      bytes);
+		      then, now);
 	wsr_node_fill(nid, report,
-		      bytes[WSR_SWAP_BACKED] + bytes[WSR_FILE_BACKED]);
+		      now[WSR_SWAP_BACKED] + now[WSR_FILE_BACKED]);
 	trace_wsr_report(nid, report);
 	return 0;
 }

@@ -97,6 +97,28 @@ static void wsr_queue_report(struct wsr_receiver_state *state,
 		atomic64_inc(&state->merged);
 }
 
+/*
+ * How long a report because of reclaim has to wait, in ms. Returns false if the
+ * receiver does not want it.
+ */
+static bool wsr_reclaim_delay(struct wsr_receiver_state *state, int nid,
+			      u64 *delay_ms)
+{
+	u64 due_ms = 0, now_ms = wsr_now_ms();
+	unsigned long flags;
+	bool wanted;
+
+	spin_lock_irqsave(&state->lock, flags);
+	wanted = state->config.nr_bounds && state->config.report_ms &&
+		 (nid == NUMA_NO_NODE || node_isset(nid, state->nodes));
+	if (state->reported_ms)
+		due_ms = state->reported_ms + state->config.report_ms;
+	spin_unlock_irqrestore(&state->lock, flags);
+
+	*delay_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+	return wanted;
+}
+
 static void wsr_report_work(struct work_struct *work)
 {
 	struct wsr_receiver_state *state =
@@ -112,6 +134,18 @@ static void wsr_report_work(struct work_struct *work)
 	report->reasons = xchg(&state->reasons, 0);
 	if (!config.nr_bounds || !report->reasons)
 		return;
+
+	if (report->reasons == BIT(WSR_REASON_RECLAIM)) {
+		u64 delay_ms;
+
+		/* Queued while the report before it was being made? */
+		if (!wsr_reclaim_delay(state, NUMA_NO_NODE, &delay_ms))
+			return;
+		if (delay_ms) {
+			wsr_queue_report(state, WSR_REASON_RECLAIM, delay_ms);
+			return;
+		}
+	}
 
 	report->nr_scopes = nr_node_ids;
 	for_each_node_state(nid, N_MEMORY) {
@@ -165,23 +199,12 @@ static void wsr_period_work(struct work_struct *work)
 void wsr_reclaimed(int nid)
 {
 	struct wsr_receiver_state *state;
-	u64 now_ms = wsr_now_ms();
+	u64 delay_ms;
 
 	rcu_read_lock();
 	list_for_each_entry_rcu(state, &wsr_receivers, list) {
-		bool wanted;
-		u64 due_ms;
-
-		spin_lock_irq(&state->lock);
-		wanted = state->config.nr_bounds && state->config.report_ms &&
-			 node_isset(nid, state->nodes);
-		due_ms = state->reported_ms ?
-			 state->reported_ms + state->config.report_ms : 0;
-		spin_unlock_irq(&state->lock);
-
-		if (wanted)
-			wsr_queue_report(state, WSR_REASON_RECLAIM,
-					 due_ms > now_ms ? due_ms - now_ms : 0);
+		if (wsr_reclaim_delay(state, nid, &delay_ms))
+			wsr_queue_report(state, WSR_REASON_RECLAIM, delay_ms);
 	}
 	rcu_read_unlock();
 }

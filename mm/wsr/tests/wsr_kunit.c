@@ -147,12 +147,13 @@ static void wsr_fill_bins_test(struct kunit *test)
 		.n = { [WSR_SWAP_BACKED] = { 3, 0, 1 },
 		       [WSR_FILE_BACKED] = { 0, 1, 1 } },
 	};
-	u64 bytes[NR_WSR_TYPES] = { 4000, 300 };
+	u64 then[NR_WSR_TYPES] = { 4000, 300 };
+	u64 more[NR_WSR_TYPES] = { 5000, 150 };
 	struct wsr_scope_report *report;
 
 	report = kunit_kzalloc(test, sizeof(*report), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, report);
-	wsr_fill_bins(report, bounds, 2, &counts, bytes);
+	wsr_fill_bins(report, bounds, 2, &counts, then, then);
 
 	KUNIT_EXPECT_EQ(test, report->nr_bins, 3);
 	KUNIT_EXPECT_EQ(test, report->bins[0].idle_age_ms, 1000);
@@ -162,6 +163,18 @@ static void wsr_fill_bins_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, report->bins[2].swap_backed_bytes, 1000);
 	KUNIT_EXPECT_EQ(test, report->bins[1].file_backed_bytes, 150);
 	KUNIT_EXPECT_EQ(test, report->bins[2].file_backed_bytes, 150);
+
+	/* What was added since the look is young, what went away was any. */
+	report->age_ms = 1999;
+	wsr_fill_bins(report, bounds, 2, &counts, then, more);
+	KUNIT_EXPECT_EQ(test, report->bins[0].swap_backed_bytes, 4000);
+	KUNIT_EXPECT_EQ(test, report->bins[2].swap_backed_bytes, 1000);
+	KUNIT_EXPECT_EQ(test, report->bins[1].file_backed_bytes, 75);
+	KUNIT_EXPECT_EQ(test, report->bins[2].file_backed_bytes, 75);
+	report->age_ms = 2000;
+	wsr_fill_bins(report, bounds, 2, &counts, then, more);
+	KUNIT_EXPECT_EQ(test, report->bins[0].swap_backed_bytes, 3000);
+	KUNIT_EXPECT_EQ(test, report->bins[1].swap_backed_bytes, 1000);
 }
 
 static struct kunit_case wsr_histogram_cases[] = {
