@@ -343,10 +343,11 @@ void virtio_balloon_wsr_validate(struct virtio_device *vdev)
 	u64 queues = BIT_ULL(VIRTIO_BALLOON_F_STATS_VQ) |
 		     BIT_ULL(VIRTIO_BALLOON_F_FREE_PAGE_HINT) |
 		     BIT_ULL(VIRTIO_BALLOON_F_REPORTING);
+	u64 offered[VIRTIO_FEATURES_U64S];
 
+	virtio_get_features(vdev, offered);
 	if (!__virtio_test_bit(vdev, VIRTIO_F_VERSION_1) ||
-	    (vdev->config->get_features(vdev) & queues) !=
-	    (vdev->features & queues))
+	    (offered[0] & queues) != (vdev->features & queues))
 		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_WORKING_SET);
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_validate);
