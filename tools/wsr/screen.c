@@ -228,6 +228,10 @@ enum screen_key screen_get_key(void)
 		return SCREEN_DOWN;
 	case '\t':
 		return SCREEN_NEXT;
+	case 'L' & 0x1f:
+		/* the terminal may show what somebody else wrote */
+		clearok(curscr, TRUE);
+		return SCREEN_OTHER_KEY;
 	default:
 		return SCREEN_OTHER_KEY;
 	}

@@ -428,6 +428,7 @@ void view_help(struct text *text)
 		"  up, down, tab   select a guest",
 		"  p               pause: ask for no reports, freeze the screen",
 		"  ? or h          this help",
+		"  ^L              draw the screen anew",
 		"  q               quit",
 		"",
 		"idle age: the time since a page was last accessed. Each row is the",

@@ -754,11 +754,18 @@ class Screen(Case):
         return text.decode(errors="replace")
 
     def read_until(self, word):
+        """Curses draws only what has changed, which may cut a word in two:
+        asks for the whole screen (^L) now and then."""
         text = ""
-        end = time.monotonic() + PATIENCE_S
+        start = time.monotonic()
+        whole = start + 1
         while word not in text:
-            self.assertLess(time.monotonic(), end,
+            now = time.monotonic()
+            self.assertLess(now, start + PATIENCE_S,
                             "no %r in %r" % (word, text[-500:]))
+            if now > whole:
+                self.type(b"\x0c")
+                whole = now + 1
             text += self.read(0.1)
         return text
 
