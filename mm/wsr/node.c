@@ -347,6 +347,24 @@ static u64 wsr_node_total_bytes(pg_data_t *pgdat)
 	return pages << PAGE_SHIFT;
 }
 
+/* The lists of the CPUs are not part of NR_FREE_PAGES, but can be long. */
+static u64 wsr_node_free_bytes(int nid)
+{
+	u64 pages = sum_zone_node_page_state(nid, NR_FREE_PAGES);
+
+	for (int i = 0; i < MAX_NR_ZONES; i++) {
+		struct zone *zone = &NODE_DATA(nid)->node_zones[i];
+		int cpu;
+
+		if (!populated_zone(zone))
+			continue;
+		for_each_online_cpu(cpu)
+			pages += READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset,
+						       cpu)->count);
+	}
+	return pages << PAGE_SHIFT;
+}
+
 /* Fills in all fields of a report but its histogram. */
 static void wsr_node_fill(int nid, struct wsr_scope_report *report,
 			  u64 lru_bytes)
@@ -356,8 +374,7 @@ static void wsr_node_fill(int nid, struct wsr_scope_report *report,
 
 	report->nid = nid;
 	report->total_bytes = wsr_node_total_bytes(pgdat);
-	report->free_bytes =
-		(u64)sum_zone_node_page_state(nid, NR_FREE_PAGES) << PAGE_SHIFT;
+	report->free_bytes = wsr_node_free_bytes(nid);
 	report->unevictable_bytes =
 		(u64)node_page_state_pages(pgdat, NR_UNEVICTABLE) << PAGE_SHIFT;
 	report->slab_reclaimable_bytes =
