@@ -23,6 +23,7 @@
 #include <linux/mutex.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/virtio.h>
 #include <linux/virtio_balloon.h>
 #include <linux/virtio_config.h>
@@ -48,6 +49,7 @@
  * @vq: the queue; NULL while the device is stopped
  * @config: the configuration in force
  * @cmd_id: the last id read from the device, 0: no reports are wanted
+ * @asked_id: the id that mm/wsr was asked a report for, 0: none
  * @answer_id: the id that the next buffer answers, 0: none
  * @sequence: that of the last report sent
  * @sent: the buffer that the device has, if @in_flight
@@ -65,6 +67,7 @@ struct virtio_balloon_wsr_state {
 	struct virtqueue *vq;
 	struct wsr_config config;
 	u32 cmd_id;
+	u32 asked_id;
 	u32 answer_id;
 	u64 sequence;
 	void *sent;
@@ -109,19 +112,19 @@ static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
 	if (!state->vq || state->in_flight || !state->next_len)
 		return;
 
-	state->sequence++;
 	do {
 		hdr = state->next + off;
 		hdr->cmd_id = cpu_to_le32(state->answer_id);
-		hdr->sequence = cpu_to_le64(state->sequence);
+		hdr->sequence = cpu_to_le64(state->sequence + 1);
 		off += record_size(le16_to_cpu(hdr->nr_bins));
 	} while (off < state->next_len);
 
 	sg_init_one(&sg, state->next, state->next_len);
-	/* Fails only if the device is broken: then there is nobody to tell. */
+	/* If the device is broken, or bounce buffers are short: later, or not */
 	if (virtqueue_add_outbuf(state->vq, &sg, 1, state, GFP_KERNEL))
 		return;
 
+	state->sequence++;
 	swap(state->sent, state->next);
 	state->next_len = 0;
 	state->answer_id = 0;
@@ -142,6 +145,7 @@ static void virtio_balloon_wsr_send_status(struct virtio_balloon_wsr_state *stat
 	hdr->status = cpu_to_le16(status);
 	state->next_len = sizeof(*hdr);
 	state->answer_id = state->cmd_id;
+	state->asked_id = 0;
 	virtio_balloon_wsr_send(state);
 }
 
@@ -210,18 +214,23 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	if (!state->cmd_id)
 		return;
 
-	if (!nr) {
-		status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
-		virtio_balloon_wsr_send_status(state, status);
+	/* Only for a request that was answered in the meantime? */
+	if (report->reasons == BIT(WSR_REASON_REQUEST) && !state->asked_id)
+		return;
+
+	/* The bounds changed while the report was made. */
+	if (nr && !has_bounds_of(&report->scopes[0], &state->config)) {
+		if (state->asked_id)
+			wsr_receiver_request(receiver);
 		return;
 	}
 
-	/*
-	 * The bounds changed while the report was made: it can't answer the
-	 * request that came with the new ones, whose report is on its way.
-	 */
-	if (!has_bounds_of(&report->scopes[0], &state->config))
+	if (!nr) {
+		status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
+		if (state->asked_id)
+			virtio_balloon_wsr_send_status(state, status);
 		return;
+	}
 
 	for (unsigned int i = 0; i < nr; i++)
 		len += virtio_balloon_wsr_fill(state->next + len,
@@ -229,15 +238,8 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	state->next_len = len;
 	if (report->reasons & BIT(WSR_REASON_REQUEST))
 		state->answer_id = state->cmd_id;
+	state->asked_id = 0;
 	virtio_balloon_wsr_send(state);
-}
-
-static u32 read_le32(struct virtio_device *vdev, unsigned int offset)
-{
-	__le32 value;
-
-	vdev->config->get(vdev, offset, &value, sizeof(value));
-	return le32_to_cpu(value);
 }
 
 /*
@@ -247,32 +249,28 @@ static u32 read_le32(struct virtio_device *vdev, unsigned int offset)
 static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 				   struct wsr_config *config)
 {
-	unsigned int bounds = offsetof(struct virtio_balloon_config,
-				       working_set_idle_age_ms);
 	int tries = VIRTIO_BALLOON_WSR_MAX_TRIES;
 	u32 generation, cmd_id;
 	u8 nr_bins;
 
 	do {
-		*config = (struct wsr_config) {};
+		memset(config, 0, sizeof(*config));
 		generation = vdev->config->generation ?
 			     vdev->config->generation(vdev) : 0;
-		cmd_id = read_le32(vdev, offsetof(struct virtio_balloon_config,
-						  working_set_cmd_id));
-		config->report_ms =
-			read_le32(vdev, offsetof(struct virtio_balloon_config,
-						 working_set_report_ms));
-		config->refresh_ms =
-			read_le32(vdev, offsetof(struct virtio_balloon_config,
-						 working_set_refresh_ms));
-		vdev->config->get(vdev, offsetof(struct virtio_balloon_config,
-						 working_set_nr_bins),
-				  &nr_bins, sizeof(nr_bins));
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_cmd_id, &cmd_id);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_report_ms, &config->report_ms);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_refresh_ms, &config->refresh_ms);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_nr_bins, &nr_bins);
 		if (nr_bins >= 2 && nr_bins <= WSR_MAX_BINS)
 			config->nr_bounds = nr_bins - 1;
 		for (unsigned int i = 0; i < config->nr_bounds; i++)
-			config->idle_age_ms[i] =
-				read_le32(vdev, bounds + i * sizeof(__le32));
+			virtio_cread_le(vdev, struct virtio_balloon_config,
+					working_set_idle_age_ms[i],
+					&config->idle_age_ms[i]);
 	} while (vdev->config->generation &&
 		 vdev->config->generation(vdev) != generation && --tries);
 
@@ -286,34 +284,47 @@ static void virtio_balloon_wsr_config_work(struct work_struct *work)
 		container_of(work, struct virtio_balloon_wsr_state, config_work);
 	static const struct wsr_config nothing;
 	struct wsr_config config;
-	bool changed, supported;
+	bool asks, same;
+	int err = 0;
 	u32 cmd_id;
-	u16 status;
 
 	cmd_id = virtio_balloon_wsr_read(state->vdev, &config);
 	if (!cmd_id)
 		config = nothing;
 
-	supported = !cmd_id || config.nr_bounds;
-	if (supported)
-		supported = !wsr_receiver_configure(state->receiver, &config);
-	if (!supported)
+	mutex_lock(&state->lock);
+	asks = cmd_id && cmd_id != state->cmd_id;
+	same = cmd_id == state->cmd_id &&
+	       !memcmp(&config, &state->config, sizeof(config));
+	mutex_unlock(&state->lock);
+	/* The balloon's own fields change more often than ours. */
+	if (same)
+		return;
+
+	if (cmd_id && !config.nr_bounds)
+		err = -EINVAL;
+	if (!err)
+		err = wsr_receiver_configure(state->receiver, &config);
+	if (err)
 		wsr_receiver_configure(state->receiver, &nothing);
 
 	mutex_lock(&state->lock);
-	changed = cmd_id != state->cmd_id;
 	state->cmd_id = cmd_id;
 	state->config = config;
 	if (!cmd_id) {
 		state->next_len = 0;
 		state->answer_id = 0;
-	} else if (changed && !supported) {
-		status = VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED;
-		virtio_balloon_wsr_send_status(state, status);
+		state->asked_id = 0;
+	} else if (asks && err) {
+		virtio_balloon_wsr_send_status(state, err == -EINVAL ?
+				VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED :
+				VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
+	} else if (asks) {
+		state->asked_id = cmd_id;
 	}
 	mutex_unlock(&state->lock);
 
-	if (cmd_id && changed && supported)
+	if (asks && !err)
 		wsr_receiver_request(state->receiver);
 }
 
@@ -418,6 +429,7 @@ void virtio_balloon_wsr_set_vq(struct virtio_balloon_wsr *wsr,
 	state->in_flight = false;
 	state->next_len = 0;
 	state->cmd_id = 0;
+	state->asked_id = 0;
 	state->answer_id = 0;
 	state->sequence = 0;
 }

@@ -23,7 +23,8 @@ struct node;
 
 /**
  * struct wsr_config - what a receiver wants
- * @nodes: the NUMA nodes it wants to hear of; NULL for all that have memory
+ * @nodes: the NUMA nodes it wants to hear of; NULL for all that have memory at
+ *	   that time
  * @nr_bounds: number of entries in @idle_age_ms, 0 (no reports) to
  *             WSR_MAX_BOUNDS
  * @idle_age_ms: strictly increasing bounds of the bins in ms, none of them 0

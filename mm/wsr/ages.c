@@ -37,6 +37,7 @@
 #include <linux/page_idle.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <asm/tlbflush.h>
 
@@ -84,6 +85,24 @@ struct wsr_ages {
 	struct wsr_sample samples[] __counted_by(nr);
 };
 
+/* The page frames of a node, with holes, but without device memory. */
+static void wsr_node_span(int nid, unsigned long *start_pfn,
+			  unsigned long *nr_pages)
+{
+	unsigned long start = ULONG_MAX, end = 0;
+
+	for (int i = 0; i < MAX_NR_ZONES; i++) {
+		struct zone *zone = &NODE_DATA(nid)->node_zones[i];
+
+		if (!zone->spanned_pages || zone_is_zone_device(zone))
+			continue;
+		start = min(start, zone->zone_start_pfn);
+		end = max(end, zone_end_pfn(zone));
+	}
+	*start_pfn = start;
+	*nr_pages = end > start ? end - start : 0;
+}
+
 /**
  * wsr_ages_alloc - prepare to watch a node
  * @nid: the node
@@ -94,11 +113,12 @@ struct wsr_ages {
  */
 struct wsr_ages *wsr_ages_alloc(int nid)
 {
-	unsigned long nr_pages = NODE_DATA(nid)->node_spanned_pages;
+	unsigned long start_pfn, nr_pages;
 	struct wsr_ages *ages;
 	unsigned int shift = 0;
 	unsigned int nr;
 
+	wsr_node_span(nid, &start_pfn, &nr_pages);
 	while (nr_pages >> shift > WSR_MAX_SAMPLES)
 		shift++;
 	nr = nr_pages >> shift;
@@ -109,7 +129,7 @@ struct wsr_ages *wsr_ages_alloc(int nid)
 
 	ages->nr = nr;
 	ages->nid = nid;
-	ages->start_pfn = NODE_DATA(nid)->node_start_pfn;
+	ages->start_pfn = start_pfn;
 	ages->nr_pages = nr_pages;
 	ages->shift = shift;
 	return ages;
@@ -132,10 +152,27 @@ void wsr_ages_free(struct wsr_ages *ages)
  */
 bool wsr_ages_fit(const struct wsr_ages *ages)
 {
-	const pg_data_t *pgdat = NODE_DATA(ages->nid);
+	unsigned long start_pfn, nr_pages;
 
-	return ages->start_pfn == pgdat->node_start_pfn &&
-	       ages->nr_pages == pgdat->node_spanned_pages;
+	wsr_node_span(ages->nid, &start_pfn, &nr_pages);
+	return ages->start_pfn == start_pfn && ages->nr_pages == nr_pages;
+}
+
+/**
+ * wsr_ages_adopt - take over what other samples know
+ * @ages: new samples
+ * @old: samples of the same node
+ *
+ * Return: false if they are not of the same page frames.
+ */
+bool wsr_ages_adopt(struct wsr_ages *ages, const struct wsr_ages *old)
+{
+	if (ages->start_pfn != old->start_pfn || ages->shift != old->shift)
+		return false;
+
+	memcpy(ages->samples, old->samples,
+	       min(ages->nr, old->nr) * sizeof(*ages->samples));
+	return true;
 }
 
 static unsigned long wsr_sample_pfn(const struct wsr_ages *ages,
@@ -173,12 +210,60 @@ static struct folio *wsr_get_folio(int nid, unsigned long pfn)
 	return folio;
 }
 
-/* Clears the accessed bits of a folio in one mapping; @arg: bool, were any? */
+/* More address spaces than this are flushed all at once. */
+#define WSR_MAX_MMS	16
+
+/**
+ * struct wsr_walk - what a look takes from page tables
+ * @young: the folio had an accessed bit
+ * @mms: where accessed bits were cleared, with a reference (mmgrab())
+ * @nr_mms: number of entries in @mms; WSR_MAX_MMS + 1: there were more
+ */
+struct wsr_walk {
+	bool young;
+	struct mm_struct *mms[WSR_MAX_MMS];
+	unsigned int nr_mms;
+};
+
+static void wsr_note_mm(struct wsr_walk *walk, struct mm_struct *mm)
+{
+	for (unsigned int i = 0; i < min(walk->nr_mms, WSR_MAX_MMS); i++) {
+		if (walk->mms[i] == mm)
+			return;
+	}
+	if (walk->nr_mms < WSR_MAX_MMS) {
+		mmgrab(mm);
+		walk->mms[walk->nr_mms] = mm;
+	}
+	if (walk->nr_mms <= WSR_MAX_MMS)
+		walk->nr_mms++;
+}
+
+/*
+ * Some architectures do not set the accessed bit as long as a translation is
+ * cached in which it was set, and clearing it does not flush. One flush of each
+ * address space at the end of a look keeps hot memory from looking idle. It
+ * goes only to CPUs that use the address space, so it wakes no idle ones.
+ */
+static void wsr_flush_mms(struct wsr_walk *walk)
+{
+	if (walk->nr_mms > WSR_MAX_MMS)
+		flush_tlb_all();
+
+	for (unsigned int i = 0; i < min(walk->nr_mms, WSR_MAX_MMS); i++) {
+		if (walk->nr_mms <= WSR_MAX_MMS)
+			flush_tlb_mm(walk->mms[i]);
+		mmdrop(walk->mms[i]);
+	}
+}
+
+/* Clears the accessed bits of a folio in one mapping; @arg: struct wsr_walk */
 static bool wsr_clear_young(struct folio *folio, struct vm_area_struct *vma,
 			    unsigned long addr, void *arg)
 {
 	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, 0);
-	bool *young = arg;
+	struct wsr_walk *walk = arg;
+	bool young = false;
 
 	while (page_vma_mapped_walk(&pvmw)) {
 		unsigned long size = PAGE_SIZE;
@@ -187,16 +272,20 @@ static bool wsr_clear_young(struct folio *folio, struct vm_area_struct *vma,
 		if (pvmw.pte) {
 			/* swap entries that map device memory have no such bit */
 			if (pte_present(ptep_get(pvmw.pte)))
-				*young |= ptep_test_and_clear_young(vma, addr,
-								    pvmw.pte);
+				young |= ptep_test_and_clear_young(vma, addr,
+								   pvmw.pte);
 		} else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE)) {
 			if (pmd_present(pmdp_get(pvmw.pmd)))
-				*young |= pmdp_test_and_clear_young(vma, addr,
-								    pvmw.pmd);
+				young |= pmdp_test_and_clear_young(vma, addr,
+								   pvmw.pmd);
 			size = PMD_SIZE;
 		}
-		*young |= mmu_notifier_clear_young(vma->vm_mm, addr,
-						   addr + size);
+		young |= mmu_notifier_clear_young(vma->vm_mm, addr,
+						  addr + size);
+	}
+	if (young) {
+		walk->young = true;
+		wsr_note_mm(walk, vma->vm_mm);
 	}
 	return true;
 }
@@ -207,21 +296,19 @@ enum wsr_answer {
 	WSR_UNKNOWN,	/* somebody holds a lock that is needed to tell */
 };
 
-/*
- * Was the folio accessed since it was asked last? @tlb is set if translations
- * with the accessed bit that was just cleared may be cached.
- */
-static enum wsr_answer wsr_folio_accessed(struct folio *folio, bool *tlb)
+/* Was the folio accessed since it was asked last? */
+static enum wsr_answer wsr_folio_accessed(struct folio *folio,
+					  struct wsr_walk *walk)
 {
-	bool young = false;
 	struct rmap_walk_control rwc = {
-		.arg = &young,
+		.arg = walk,
 		.try_lock = true,
 		.rmap_one = wsr_clear_young,
 		.anon_lock = folio_lock_anon_vma_read,
 	};
 	bool idle;
 
+	walk->young = false;
 	if (folio_mapped(folio) && folio_raw_mapping(folio)) {
 		if (folio_trylock(folio)) {
 			rmap_walk(folio, &rwc);
@@ -231,26 +318,24 @@ static enum wsr_answer wsr_folio_accessed(struct folio *folio, bool *tlb)
 		}
 	}
 
-	if (young) {
-		*tlb = true;
+	if (walk->young)
 		folio_set_young(folio);
-	} else if (rwc.contended && folio_test_idle(folio)) {
+	else if (rwc.contended && folio_test_idle(folio))
 		return WSR_UNKNOWN;
-	}
 
 	idle = folio_test_idle(folio);
 	if (!idle)
 		folio_set_idle(folio);
-	return young || !idle ? WSR_ACCESSED : WSR_IDLE;
+	return walk->young || !idle ? WSR_ACCESSED : WSR_IDLE;
 }
 
 /* A number that is the same for the same memory, wherever it is; never 0. */
 static unsigned int wsr_owner(struct folio *folio, unsigned long pfn)
 {
-	unsigned long index = folio->index + (pfn - folio_pfn(folio));
+	unsigned long mapping = (unsigned long)READ_ONCE(folio->mapping);
+	unsigned long index = READ_ONCE(folio->index) + pfn - folio_pfn(folio);
 
-	return hash_64((unsigned long)READ_ONCE(folio->mapping) + index, 24) ?:
-	       1;
+	return hash_64(mapping + index, 24) ?: 1;
 }
 
 /*
@@ -260,9 +345,10 @@ static unsigned int wsr_owner(struct folio *folio, unsigned long pfn)
 static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
 {
 	const struct lru_gen_folio *lrugen;
-	unsigned long now = jiffies;
 	u64 from_ms = 0, to_ms = now_ms;
+	unsigned long now = jiffies;
 	int gen, newest;
+	u64 age_ms;
 
 	rcu_read_lock();
 	lrugen = &mem_cgroup_lruvec(folio_memcg(folio),
@@ -270,16 +356,15 @@ static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
 	newest = lru_gen_from_seq(READ_ONCE(lrugen->max_seq));
 	gen = folio_lru_gen(folio);
 	if (gen >= 0) {
-		unsigned int birth_ms =
-			jiffies_to_msecs(now - READ_ONCE(lrugen->timestamps[gen]));
-
-		from_ms = now_ms - min(now_ms, birth_ms);
-		if (gen != newest) {
-			gen = (gen + 1) % MAX_NR_GENS;
-			birth_ms = jiffies_to_msecs(now -
-						    READ_ONCE(lrugen->timestamps[gen]));
-			to_ms = now_ms - min(now_ms, birth_ms);
-		}
+		age_ms = jiffies64_to_msecs(now -
+					    READ_ONCE(lrugen->timestamps[gen]));
+		from_ms = now_ms - min(now_ms, age_ms);
+	}
+	if (gen >= 0 && gen != newest) {
+		gen = (gen + 1) % MAX_NR_GENS;
+		age_ms = jiffies64_to_msecs(now -
+					    READ_ONCE(lrugen->timestamps[gen]));
+		to_ms = now_ms - min(now_ms, age_ms);
 	}
 	rcu_read_unlock();
 
@@ -289,21 +374,20 @@ static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
 /**
  * wsr_ages_look - see which samples were accessed since the last look
  * @ages: the samples
- * @since_ms: accesses since the last look were not before this time, in ms; 0
- *	      if there was no look yet
- * @now_ms: the time, in ms, not before @since_ms
+ * @last_ms: time of the last look, in ms, 0 if there was none
+ * @now_ms: the time, in ms, not before @last_ms
  * @look: numbers about the look
  *
  * Context: may sleep. Needs the lock of the node. Takes folio locks and the
  * locks of reverse mappings, but waits for none of them.
  */
-void wsr_ages_look(struct wsr_ages *ages, u64 since_ms, u64 now_ms,
+void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		   struct wsr_look *look)
 {
-	u64 accessed_ms = wsr_middle(since_ms, now_ms);
+	u64 accessed_ms = wsr_middle(last_ms, now_ms);
 	enum wsr_answer answer = WSR_UNKNOWN;
 	struct folio *last = NULL;
-	bool tlb = false;
+	struct wsr_walk walk = {};
 
 	*look = (struct wsr_look) {};
 
@@ -323,14 +407,14 @@ void wsr_ages_look(struct wsr_ages *ages, u64 since_ms, u64 now_ms,
 
 		/* A second look at the same folio would find nothing. */
 		if (folio != last) {
-			answer = wsr_folio_accessed(folio, &tlb);
+			answer = wsr_folio_accessed(folio, &walk);
 			look->folios++;
 			look->young += answer == WSR_ACCESSED;
 			last = folio;
 		}
 
 		owner = wsr_owner(folio, pfn);
-		if (answer == WSR_ACCESSED && since_ms)
+		if (answer == WSR_ACCESSED && last_ms)
 			sample->seen_ms = accessed_ms;
 		else if (sample->owner != owner)
 			sample->seen_ms = wsr_seen_by_mglru(folio, now_ms);
@@ -339,14 +423,7 @@ void wsr_ages_look(struct wsr_ages *ages, u64 since_ms, u64 now_ms,
 							  WSR_SWAP_BACKED;
 		folio_put(folio);
 	}
-
-	/*
-	 * Some architectures do not set the accessed bit as long as a
-	 * translation is cached in which it was set, and clearing it does not
-	 * flush. One flush for each look keeps hot memory from looking idle.
-	 */
-	if (tlb)
-		flush_tlb_all();
+	wsr_flush_mms(&walk);
 }
 
 /**

@@ -52,7 +52,8 @@ struct wsr_look {
 struct wsr_ages *wsr_ages_alloc(int nid);
 void wsr_ages_free(struct wsr_ages *ages);
 bool wsr_ages_fit(const struct wsr_ages *ages);
-void wsr_ages_look(struct wsr_ages *ages, u64 since_ms, u64 now_ms,
+bool wsr_ages_adopt(struct wsr_ages *ages, const struct wsr_ages *old);
+void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		   struct wsr_look *look);
 void wsr_ages_count(const struct wsr_ages *ages, const u32 *idle_age_ms,
 		    unsigned int nr_bounds, u64 now_ms,

@@ -14,10 +14,10 @@
  * looked at once in each refresh interval, and when a report is made that would
  * be older than this.
  *
- * The clock for this is a deferrable timer on each CPU. On an idle system none
- * of them fires and nothing is accessed; as soon as a CPU does something, its
- * timer fires and the first one to find that a look is due queues it. One timer
- * would not do: if its CPU sleeps, the others' accesses are not seen in time.
+ * While looks find that something was accessed, a timer makes the next one. When
+ * one finds nothing, there are only the deferrable timers of the CPUs, which do
+ * not wake them: an idle system stays asleep, and the first CPU to do something
+ * for longer than a tick finds that a look is due.
  *
  * Looks take at most cpu_percent of one CPU: the distance between two of them
  * is stretched until they do.
@@ -84,7 +84,7 @@ struct wsr_node {
 	u64 cost_us;
 	u64 mean_cost_us;
 	unsigned long due;
-	struct work_struct work;
+	struct delayed_work work;
 };
 
 /* Set once by wsr_node_prepare(), read by get_wsr_node(). */
@@ -103,14 +103,20 @@ static u64 wsr_now_ms(void)
 	return ktime_to_ms(ktime_get()) + 1;
 }
 
-/* The distance of looks that is in force: the one wanted, or the budget's. */
-static u32 wsr_node_refresh_ms(const struct wsr_node *node)
+/* The distance of looks that keeps within the budget. */
+static u32 wsr_node_budget_ms(const struct wsr_node *node)
 {
 	unsigned int percent = clamp(READ_ONCE(cpu_percent), 1U, 100U);
 	u64 budget_ms = div_u64(node->mean_cost_us * 100,
 				percent * USEC_PER_MSEC);
 
-	return clamp_t(u64, budget_ms, node->refresh_ms, U32_MAX);
+	return min_t(u64, budget_ms, U32_MAX);
+}
+
+/* The distance of looks that is in force: the one wanted, or the budget's. */
+static u32 wsr_node_refresh_ms(const struct wsr_node *node)
+{
+	return max(wsr_node_budget_ms(node), node->refresh_ms);
 }
 
 static u64 wsr_node_lru_bytes(pg_data_t *pgdat, enum node_stat_item inactive,
@@ -133,33 +139,29 @@ static void wsr_node_sizes(int nid, u64 *bytes)
 
 static void wsr_node_look(struct wsr_node *node)
 {
-	u32 refresh_ms = wsr_node_refresh_ms(node);
-	u64 start_ns, since_ms;
+	u64 start_ns, last_ms;
+	u32 wait_ms;
 
 	lockdep_assert_held(&node->lock);
 
-	/* Memory hotplug: start again, as if watching had just begun. */
+	/* Memory hotplug */
 	if (!wsr_ages_fit(node->ages)) {
 		struct wsr_ages *ages = wsr_ages_alloc(node->nid);
 
-		if (ages) {
-			wsr_ages_free(node->ages);
-			node->ages = ages;
+		if (ages && !wsr_ages_adopt(ages, node->ages)) {
 			node->looked_ms = 0;
 			node->looks = 0;
 		}
+		if (ages) {
+			wsr_ages_free(node->ages);
+			node->ages = ages;
+		}
 	}
 
-	/*
-	 * If the last look is much longer ago than it should be, all CPUs
-	 * slept, and what was accessed was accessed after they woke up.
-	 */
 	start_ns = task_sched_runtime(current);
-	since_ms = node->looked_ms;
+	last_ms = node->looked_ms;
 	node->looked_ms = wsr_now_ms();
-	if (since_ms && node->looked_ms - since_ms > 2ULL * refresh_ms)
-		since_ms = node->looked_ms - refresh_ms;
-	wsr_ages_look(node->ages, since_ms, node->looked_ms, &node->look);
+	wsr_ages_look(node->ages, last_ms, node->looked_ms, &node->look);
 	wsr_node_sizes(node->nid, node->bytes);
 	node->looks++;
 	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
@@ -169,13 +171,21 @@ static void wsr_node_look(struct wsr_node *node)
 	else
 		node->mean_cost_us = (7 * node->mean_cost_us +
 				      node->cost_us) / 8;
+
 	/*
-	 * The next tick comes one interval after the one that queued this look,
-	 * which is a bit less than one interval from now.
+	 * While something happens, this timer does not care whether it wakes a
+	 * CPU: if all activity ends now, it was seen and dated by the next look.
 	 */
-	refresh_ms = wsr_node_refresh_ms(node);
-	WRITE_ONCE(node->due,
-		   jiffies + msecs_to_jiffies(refresh_ms - refresh_ms / 8));
+	if (node->look.young)
+		mod_delayed_work(wsr_wq, &node->work,
+				 msecs_to_jiffies(wsr_node_refresh_ms(node)));
+	/*
+	 * A tick that comes a bit early is as good as one that comes late,
+	 * unless the budget is exceeded.
+	 */
+	wait_ms = max(node->refresh_ms - node->refresh_ms / 8,
+		      wsr_node_budget_ms(node));
+	WRITE_ONCE(node->due, jiffies + msecs_to_jiffies(wait_ms));
 
 	trace_wsr_refresh(node->nid, node->look.samples, node->look.folios,
 			  node->look.young, node->cost_us);
@@ -188,11 +198,15 @@ static bool wsr_node_due(const struct wsr_node *node)
 
 static void wsr_node_work(struct work_struct *work)
 {
-	struct wsr_node *node = container_of(work, struct wsr_node, work);
+	struct wsr_node *node = container_of(to_delayed_work(work),
+					     struct wsr_node, work);
 
 	mutex_lock(&node->lock);
 	if (node->ages && wsr_node_due(node))
 		wsr_node_look(node);
+	else if (node->ages && node->look.young)
+		queue_delayed_work(wsr_wq, &node->work,
+				   msecs_to_jiffies(wsr_node_refresh_ms(node)));
 	mutex_unlock(&node->lock);
 }
 
@@ -218,7 +232,7 @@ static void wsr_tick(struct timer_list *unused)
 		struct wsr_node *node = get_wsr_node(nid);
 
 		if (node && READ_ONCE(node->refresh_ms) && wsr_node_due(node))
-			queue_work(wsr_wq, &node->work);
+			mod_delayed_work(wsr_wq, &node->work, 0);
 	}
 	wsr_start_timer(NULL);
 }
@@ -282,7 +296,7 @@ int wsr_node_prepare(int nid)
 			return -ENOMEM;
 		node->nid = nid;
 		mutex_init(&node->lock);
-		INIT_WORK(&node->work, wsr_node_work);
+		INIT_DELAYED_WORK(&node->work, wsr_node_work);
 		/* Readers must find it initialised. */
 		smp_store_release(&wsr_nodes[nid], node);
 	}

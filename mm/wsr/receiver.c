@@ -236,10 +236,13 @@ static void wsr_update_nodes(void)
 	u32 shortest_ms = 0;
 	int nid;
 
-	for_each_node_state(nid, N_MEMORY) {
-		u32 refresh_ms = wsr_refresh_wanted(nid);
+	for_each_node(nid) {
+		u32 refresh_ms = 0;
 
-		if (!refresh_ms) {
+		if (node_state(nid, N_MEMORY))
+			refresh_ms = wsr_refresh_wanted(nid);
+		/* Fails only for a node whose memory is new: no reports then. */
+		if (!refresh_ms || wsr_node_prepare(nid)) {
 			wsr_node_unwatch(nid);
 			continue;
 		}
@@ -302,7 +305,8 @@ EXPORT_SYMBOL_GPL(wsr_receiver_alloc);
  * Nothing is reported until wsr_receiver_configure() says what is wanted.
  *
  * Context: may sleep.
- * Return: 0, or -EINVAL without a callback or if it is registered already.
+ * Return: 0; -EINVAL without a callback or if it is registered already; -ENOMEM
+ * if there was no memory for the service itself at boot.
  */
 int wsr_receiver_register(struct wsr_receiver *receiver)
 {
@@ -310,6 +314,8 @@ int wsr_receiver_register(struct wsr_receiver *receiver)
 
 	if (!receiver->report)
 		return -EINVAL;
+	if (!wsr_wq)
+		return -ENOMEM;
 
 	guard(mutex)(&wsr_receivers_lock);
 	if (!list_empty(&state->list))
@@ -365,6 +371,9 @@ int wsr_receiver_configure(struct wsr_receiver *receiver,
 		state->nodes = nodes;
 		spin_unlock_irq(&state->lock);
 		wsr_queue_period(state, config->period_ms);
+		/* It may wait for a distance that does not hold any more. */
+		if (delayed_work_pending(&state->work))
+			mod_delayed_work(wsr_wq, &state->work, 0);
 	}
 	/* After an error, this undoes what was prepared. */
 	wsr_update_nodes();

@@ -22,6 +22,7 @@
 /**
  * struct wsr_files - the files of a node
  * @kobj: the directory
+ * @histogram: the file that can be polled; valid as long as @kobj
  * @nid: the node; does not change
  * @lock: protects all below
  * @config: what was written into the files
@@ -29,6 +30,7 @@
  */
 struct wsr_files {
 	struct kobject kobj;
+	struct kernfs_node *histogram;
 	int nid;
 	struct mutex lock; /* see above */
 	struct wsr_config config;
@@ -45,7 +47,7 @@ static void wsr_files_report(struct wsr_receiver *receiver,
 {
 	struct wsr_files *files = receiver->private_data;
 
-	sysfs_notify(&files->kobj, NULL, "histogram");
+	sysfs_notify_dirent(files->histogram);
 }
 
 /* Puts @config in force; on error all stays as it was. */
@@ -294,7 +296,10 @@ ATTRIBUTE_GROUPS(wsr);
 
 static void wsr_files_release(struct kobject *kobj)
 {
-	kfree(to_wsr_files(kobj));
+	struct wsr_files *files = to_wsr_files(kobj);
+
+	sysfs_put(files->histogram);
+	kfree(files);
 }
 
 static const struct kobj_type wsr_files_type = {
@@ -318,6 +323,7 @@ static struct wsr_files *wsr_files_add(struct kobject *parent, int nid)
 		kobject_put(&files->kobj);
 		return NULL;
 	}
+	files->histogram = sysfs_get_dirent(files->kobj.sd, "histogram");
 	return files;
 }
 

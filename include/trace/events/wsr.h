@@ -8,6 +8,10 @@
 #include <linux/tracepoint.h>
 #include <linux/wsr.h>
 
+TRACE_DEFINE_ENUM(WSR_REASON_REQUEST);
+TRACE_DEFINE_ENUM(WSR_REASON_RECLAIM);
+TRACE_DEFINE_ENUM(WSR_REASON_PERIOD);
+
 /* A look at the sampled memory of a node. */
 TRACE_EVENT(wsr_refresh,
 

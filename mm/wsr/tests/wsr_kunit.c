@@ -240,6 +240,15 @@ static const struct wsr_config wsr_test_config = {
 	.refresh_ms = 1000,
 };
 
+KUNIT_DEFINE_ACTION_WRAPPER(wsr_test_free_action, wsr_receiver_free,
+			    struct wsr_receiver *);
+
+/* Frees a receiver, which otherwise happens when the test ends or fails. */
+static void wsr_test_free(struct kunit *test, struct wsr_receiver *receiver)
+{
+	kunit_release_action(test, wsr_test_free_action, receiver);
+}
+
 static struct wsr_receiver *wsr_test_receiver(struct kunit *test,
 					      struct wsr_test_state **statep)
 {
@@ -252,6 +261,9 @@ static struct wsr_receiver *wsr_test_receiver(struct kunit *test,
 	init_completion(&state->go_on);
 	receiver = wsr_receiver_alloc("kunit-%s", test->name);
 	KUNIT_ASSERT_NOT_NULL(test, receiver);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test,
+							wsr_test_free_action,
+							receiver), 0);
 	receiver->private_data = state;
 	receiver->report = wsr_test_report;
 	*statep = state;
@@ -294,7 +306,7 @@ static void wsr_receiver_errors_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, state->first.nr_bins, 3);
 	KUNIT_EXPECT_EQ(test, state->first.bins[1].idle_age_ms, 60000);
 
-	wsr_receiver_free(receiver);
+	wsr_test_free(test, receiver);
 	wsr_receiver_free(NULL);
 }
 
@@ -302,7 +314,7 @@ static void wsr_receiver_free_unregistered_test(struct kunit *test)
 {
 	struct wsr_test_state *state;
 
-	wsr_receiver_free(wsr_test_receiver(test, &state));
+	wsr_test_free(test, wsr_test_receiver(test, &state));
 }
 
 static void wsr_receiver_request_test(struct kunit *test)
@@ -330,7 +342,7 @@ static void wsr_receiver_request_test(struct kunit *test)
 	KUNIT_EXPECT_GT(test, first->total_bytes, 0);
 	KUNIT_EXPECT_EQ(test, sum, first->total_bytes);
 
-	wsr_receiver_free(receiver);
+	wsr_test_free(test, receiver);
 }
 
 /* Without bounds nothing is reported, and then again. */
@@ -352,7 +364,7 @@ static void wsr_receiver_off_test(struct kunit *test)
 						     &wsr_test_config), 0);
 	wsr_receiver_request(receiver);
 	KUNIT_EXPECT_TRUE(test, wsr_test_wait(state));
-	wsr_receiver_free(receiver);
+	wsr_test_free(test, receiver);
 }
 
 static void wsr_receiver_reclaim_test(struct kunit *test)
@@ -390,7 +402,7 @@ static void wsr_receiver_reclaim_test(struct kunit *test)
 	wsr_receiver_stat(receiver, &stat);
 	KUNIT_EXPECT_EQ(test, stat.reports, 2);
 
-	wsr_receiver_free(receiver);
+	wsr_test_free(test, receiver);
 }
 
 static void wsr_receiver_period_test(struct kunit *test)
@@ -405,7 +417,7 @@ static void wsr_receiver_period_test(struct kunit *test)
 	for (int i = 0; i < 3; i++)
 		KUNIT_EXPECT_TRUE(test, wsr_test_wait(state));
 	KUNIT_EXPECT_EQ(test, state->last.reasons, BIT(WSR_REASON_PERIOD));
-	wsr_receiver_free(receiver);
+	wsr_test_free(test, receiver);
 }
 
 /* Two receivers with different bounds; one that sleeps delays only itself. */
@@ -439,8 +451,8 @@ static void wsr_receiver_two_test(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wsr_test_wait(slow_state));
 	KUNIT_EXPECT_EQ(test, atomic_read(&slow_state->overlaps), 0);
 
-	wsr_receiver_free(receiver);
-	wsr_receiver_free(slow);
+	wsr_test_free(test, receiver);
+	wsr_test_free(test, slow);
 }
 
 static int wsr_test_free_thread(void *data)
@@ -465,6 +477,7 @@ static void wsr_receiver_free_waits_test(struct kunit *test)
 
 	/* another one would follow if it were not freed */
 	wsr_receiver_request(receiver);
+	kunit_remove_action(test, wsr_test_free_action, receiver);
 	thread = kthread_create(wsr_test_free_thread, receiver, "wsr_free");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
 	get_task_struct(thread);
@@ -494,7 +507,7 @@ static void wsr_receiver_churn_test(struct kunit *test)
 				0);
 		wsr_receiver_request(receiver);
 		wsr_reclaimed(first_node(node_states[N_MEMORY]));
-		wsr_receiver_free(receiver);
+		wsr_test_free(test, receiver);
 		KUNIT_EXPECT_EQ(test, atomic_read(&state->running), 0);
 	}
 }
