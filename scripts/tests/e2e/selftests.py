@@ -32,6 +32,17 @@ def test_poll(env):
     return run_selftest(env.guest("plain"), "poll /mnt")[0]
 
 
+def test_hot_memory_stays_young(env):
+    """In a guest with little memory: a small set has more samples there."""
+    guest = env.start("small", memory="128M")
+    try:
+        note, _ = run_selftest(guest, "hot")
+        guest.check_logs()
+    finally:
+        env.close_guest("small")
+    return note
+
+
 def accuracy(env, bands):
     """In a guest of its own, where nothing happened before."""
     guest = env.start("accuracy", memory="512M", disk=True)
