@@ -45,7 +45,7 @@
  * @config_work: reads the configuration space
  * @ack_work: takes the used buffer and sends what waits
  * @lock: protects all below. Held by both works and the receiver's callback;
- *	  not held when mm/wsr is called.
+ *	  of mm/wsr, only wsr_receiver_request() is called with it.
  * @vq: the queue; NULL while the device is stopped
  * @config: the configuration in force
  * @cmd_id: the last id read from the device, 0: no reports are wanted
@@ -236,8 +236,8 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 		len += virtio_balloon_wsr_fill(state->next + len,
 					       &report->scopes[i], i < nr - 1);
 	state->next_len = len;
-	if (report->reasons & BIT(WSR_REASON_REQUEST))
-		state->answer_id = state->cmd_id;
+	if (state->asked_id)
+		state->answer_id = state->asked_id;
 	state->asked_id = 0;
 	virtio_balloon_wsr_send(state);
 }
