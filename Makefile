@@ -19,6 +19,21 @@ demo:
 check:
 	@$(STEPS) packages qemu qemu-stock kernel kernel-nowsr guest tools check
 
+## make check-full  adds debug kernels, accuracy, benchmarks, bisect (hours);
+##                  ONLY="check kasan faults kcsan accuracy bench bisect"
+##                  selects
+check-full:
+	@$(STEPS) packages qemu qemu-stock kernel kernel-nowsr guest tools \
+		check-full
+
+## make accuracy    are the histograms true?   -> build/results/accuracy.tsv
+accuracy:
+	@$(STEPS) packages qemu kernel guest accuracy
+
+## make bench       what reporting costs       -> build/results/bench.tsv
+bench:
+	@$(STEPS) packages qemu kernel guest bench
+
 ## make run         boot the guest with a shell on this terminal
 run:
 	@$(STEPS) packages qemu kernel guest run
@@ -68,5 +83,5 @@ distclean:
 ## Variables: BASE=6.12|7.2 (kernel, default 6.12), KSRC=/path/to/linux and
 ## QEMU_SRC=/path/to/qemu (your own trees), JOBS=N.  Logs: build/logs/.
 
-.PHONY: help demo check run kernel qemu guest tools series bisect lint \
-	lint-quick clean distclean
+.PHONY: help demo check check-full accuracy bench run kernel qemu guest tools \
+	series bisect lint lint-quick clean distclean

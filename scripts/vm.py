@@ -280,8 +280,10 @@ def node_arguments(memory, cpus, nodes):
                       f"memory-backend-ram,id=memory{node},size={share}",
                       "-numa", f"node,nodeid={node},memdev=memory{node}"]
     for cpu in range(cpus):
-        arguments += ["-numa", f"cpu,node-id={cpu % nodes},socket-id=0,"
-                      f"core-id={cpu},thread-id=0"]
+        # a package does not reach over nodes
+        arguments += ["-numa", f"cpu,node-id={cpu % nodes},"
+                      f"socket-id={cpu % nodes},core-id={cpu // nodes},"
+                      "thread-id=0"]
     return arguments
 
 
@@ -303,7 +305,7 @@ def command_line(base, *, kernel=None, qemu=None, memory="512M", cpus=2,
     arguments = [
         str(qemu), "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", accel, "-m", memory,
-        "-smp", f"{cpus},cores={cpus}",
+        "-smp", f"{cpus},sockets={nodes},cores={cpus // nodes}",
         "-kernel", str(kernel or kernel_image(base)),
         "-initrd", str(guest_image())]
     if accel == "kvm":

@@ -6,10 +6,14 @@
 #ifndef _LINUX_WSR_H
 #define _LINUX_WSR_H
 
+#include <linux/jump_label.h>
 #include <linux/nodemask.h>
 #include <linux/types.h>
 
+struct folio;
+struct mem_cgroup;
 struct node;
+struct page;
 
 /* A histogram has one bin for each bound and an open last one. */
 #define WSR_MAX_BOUNDS		15
@@ -23,6 +27,8 @@ struct node;
 
 /**
  * struct wsr_config - what a receiver wants
+ * @memcg: the cgroup it wants to hear of; NULL for all memory. The caller has a
+ *	   reference, the receiver takes one of its own.
  * @nodes: the NUMA nodes it wants to hear of; NULL for all that have memory at
  *	   that time
  * @nr_bounds: number of entries in @idle_age_ms, 0 (no reports) to
@@ -30,12 +36,13 @@ struct node;
  * @idle_age_ms: strictly increasing bounds of the bins in ms, none of them 0
  * @refresh_ms: data that are not older than this are good enough, in ms, at
  *              least WSR_MIN_REFRESH_MS; also the resolution of the ages
- * @report_ms: minimum distance of reports made because background reclaim ran,
- *             in ms; 0 for none
+ * @report_ms: minimum distance of reports made because of reclaim, in ms; 0 for
+ *             none
  * @period_ms: make a report this often, in ms; 0 for never. The timer does not
  *             wake an idle CPU.
  */
 struct wsr_config {
+	struct mem_cgroup *memcg;
 	const nodemask_t *nodes;
 	unsigned int nr_bounds;
 	u32 idle_age_ms[WSR_MAX_BOUNDS];
@@ -57,19 +64,26 @@ struct wsr_bin {
 };
 
 /**
- * struct wsr_scope_report - the memory of one NUMA node
- * @nid: the node
+ * struct wsr_scope_report - the memory of one NUMA node, or of a cgroup
+ * @nid: the node; NUMA_NO_NODE: the whole cgroup
  * @nr_bins: number of valid entries in @bins
  * @warming_up: memory has not been watched for long enough, ages are estimates
  * @age_ms: time since the look at memory that @bins come from
- * @total_bytes: memory managed by the page allocator
- * @free_bytes: memory on free lists
+ * @total_bytes: memory managed by the page allocator; of a cgroup: charged to it
+ * @free_bytes: memory on free lists; 0 for a cgroup
  * @unevictable_bytes: memory that is locked
  * @kernel_bytes: all that is neither free nor on an LRU list. With this, the
- *                bins and the three fields above add up to @total_bytes.
- * @slab_reclaimable_bytes: the part of @kernel_bytes shrinkers can free
- * @swap_free_bytes: free swap space of the whole system
- * @refaulted_bytes: bytes read back soon after their reclaim, since boot
+ *                bins and the fields before it add up to @total_bytes.
+ * @slab_reclaimable_bytes: the part of @kernel_bytes shrinkers can free:
+ *			    dentries, inodes, ...
+ * @slab_unreclaimable_bytes: another part of @kernel_bytes
+ * @kernel_stack_bytes: another part of @kernel_bytes
+ * @page_table_bytes: another part of @kernel_bytes
+ * @hugetlb_bytes: another part of @kernel_bytes; not for cgroups, which do not
+ *		   have it
+ * @swap_free_bytes: swap space that is left, for all memory or for the cgroup
+ * @refaulted_bytes: bytes read back soon after their reclaim, since boot or since
+ *		     the cgroup was made
  * @bins: the histogram, by increasing idle age
  */
 struct wsr_scope_report {
@@ -82,6 +96,10 @@ struct wsr_scope_report {
 	u64 unevictable_bytes;
 	u64 kernel_bytes;
 	u64 slab_reclaimable_bytes;
+	u64 slab_unreclaimable_bytes;
+	u64 kernel_stack_bytes;
+	u64 page_table_bytes;
+	u64 hugetlb_bytes;
 	u64 swap_free_bytes;
 	u64 refaulted_bytes;
 	struct wsr_bin bins[WSR_MAX_BINS];
@@ -90,7 +108,7 @@ struct wsr_scope_report {
 /* Why a report was made; a report may have several reasons. */
 enum wsr_reason {
 	WSR_REASON_REQUEST,	/* wsr_receiver_request() */
-	WSR_REASON_RECLAIM,	/* background reclaim ran */
+	WSR_REASON_RECLAIM,	/* kswapd ran, or a cgroup was reclaimed */
 	WSR_REASON_PERIOD,	/* period_ms passed */
 	NR_WSR_REASONS
 };
@@ -99,7 +117,9 @@ enum wsr_reason {
  * struct wsr_report - what a receiver is given
  * @reasons: mask of BIT(enum wsr_reason)
  * @nr_scopes: number of entries in @scopes
- * @scopes: one for each node, by increasing node number
+ * @scopes: one for each node, by increasing node number; if the receiver is
+ *	    configured for a cgroup, before them one for the whole cgroup. None
+ *	    if the cgroup was removed.
  */
 struct wsr_report {
 	unsigned long reasons;
@@ -131,6 +151,16 @@ struct wsr_receiver {
 	struct wsr_receiver_state *state;
 };
 
+/**
+ * struct wsr_reclaim_result - what wsr_reclaim() did
+ * @requested_bytes: what was asked for, or what was idle if that was less
+ * @reclaimed_bytes: what was reclaimed
+ */
+struct wsr_reclaim_result {
+	u64 requested_bytes;
+	u64 reclaimed_bytes;
+};
+
 #ifdef CONFIG_WSR
 
 __printf(1, 2) struct wsr_receiver *wsr_receiver_alloc(const char *fmt, ...);
@@ -140,13 +170,71 @@ int wsr_receiver_configure(struct wsr_receiver *receiver,
 void wsr_receiver_request(struct wsr_receiver *receiver);
 void wsr_receiver_free(struct wsr_receiver *receiver);
 
+int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
+		struct wsr_reclaim_result *result);
+
 void wsr_reclaimed(int nid);
+void wsr_memcg_reclaimed(struct mem_cgroup *memcg);
 void wsr_register_node(struct node *node);
 void wsr_unregister_node(struct node *node);
+void wsr_memcg_online(struct mem_cgroup *memcg);
+void wsr_memcg_offline(struct mem_cgroup *memcg);
+
+DECLARE_STATIC_KEY_FALSE(wsr_births_key);
+DECLARE_STATIC_KEY_FALSE(wsr_moves_key);
+void __wsr_folio_added(struct folio *folio);
+bool __wsr_sampled(unsigned long pfn, unsigned int order);
+void __wsr_folio_moved(struct folio *to, struct page *from);
+
+/**
+ * wsr_folio_added - a folio is new on an LRU list
+ * @folio: the folio
+ *
+ * Context: LRU lock held. Does nothing unless somebody wants reports of a cgroup.
+ */
+static inline void wsr_folio_added(struct folio *folio)
+{
+	if (static_branch_unlikely(&wsr_births_key))
+		__wsr_folio_added(folio);
+}
+
+/**
+ * wsr_sampled - may accessed bits of this memory have been cleared?
+ * @pfn: page frame number
+ * @order: order of what is mapped there
+ *
+ * If so, what they were is in PG_young.
+ *
+ * Context: any.
+ * Return: false if working set reporting has nothing to do with it.
+ */
+static inline bool wsr_sampled(unsigned long pfn, unsigned int order)
+{
+	return static_branch_unlikely(&wsr_moves_key) &&
+	       __wsr_sampled(pfn, order);
+}
+
+/**
+ * wsr_folio_moved - the contents of a folio are in another one now
+ * @to: the new folio; there may be several calls with different parts of it
+ * @from: the old folio, still charged to its cgroup, or a page of it
+ *
+ * Context: any; both folios have references. Does nothing unless somebody wants
+ * reports.
+ */
+static inline void wsr_folio_moved(struct folio *to, struct page *from)
+{
+	if (static_branch_unlikely(&wsr_moves_key))
+		__wsr_folio_moved(to, from);
+}
 
 #else /* !CONFIG_WSR */
 
 static inline void wsr_reclaimed(int nid)
+{
+}
+
+static inline void wsr_memcg_reclaimed(struct mem_cgroup *memcg)
 {
 }
 
@@ -155,6 +243,27 @@ static inline void wsr_register_node(struct node *node)
 }
 
 static inline void wsr_unregister_node(struct node *node)
+{
+}
+
+static inline void wsr_memcg_online(struct mem_cgroup *memcg)
+{
+}
+
+static inline void wsr_memcg_offline(struct mem_cgroup *memcg)
+{
+}
+
+static inline void wsr_folio_added(struct folio *folio)
+{
+}
+
+static inline bool wsr_sampled(unsigned long pfn, unsigned int order)
+{
+	return false;
+}
+
+static inline void wsr_folio_moved(struct folio *to, struct page *from)
 {
 }
 

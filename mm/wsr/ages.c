@@ -2,105 +2,193 @@
 /*
  * Working set reporting: the ages of sampled folios.
  *
- * The memory of a node is cut into blocks of 2^shift pages. In each block one
- * page frame, picked by a hash, is the sample; it stays the same for ever,
- * whatever it holds. So samples are uniform over bytes, whatever the sizes of
- * folios, and their number is bounded, whatever the size of the node:
+ * Which page frames are samples is fixed by a hash, whatever they hold. Memory
+ * is cut into blocks of 2^level pages, and in each block there is one sample.
+ * The samples of a level are the better half of those of the level below it
+ * (wsr_level()):
  *
- *    block 0       block 1       block 2       block 3
- *  [..X.....]    [......X.]    [X.......]    [....X...]     shift = 3
- *     |                |        |                 |
- *  PG_idle set?     free     first half of    young in some
- *  nothing young?            a large folio,   page table, or
- *  -> not accessed           second half in   PG_idle clear
- *     since the last         block 1          -> accessed
- *     look
+ *    page frames  0   1   2   3   4   5   6   7
+ *    level 0      x   x   x   x   x   x   x   x
+ *    level 1      x           x   x           x
+ *    level 2                  x   x
+ *    level 3                      x
  *
- * A look asks for each sample: was the folio accessed since the look before? It
- * was if a page table entry is young or PG_idle is clear: folios are born
- * without PG_idle, folio_mark_accessed() and reclaim clear it. The look then
- * sets it again. As in idle page tracking, PG_young tells reclaim what the look
- * took from the page tables.
+ * So samples are uniform over bytes, whatever the sizes of folios, and a scope
+ * (a node, or a cgroup on it) takes the level that gives it some thousand of
+ * them: a large one a coarse level, a small one all its pages. Scopes that
+ * contain each other share samples. Only page frames that a scope needs are in
+ * the table; what is sampled of a large folio stands in one entry.
  *
- * A sample remembers when its folio was last accessed: the middle of the
- * interval between the two looks around the access. It also remembers a hash
- * of what the folio was, since a migrated folio brings PG_idle with it, but not
- * its age. Where the age can't be known - that, or at the first look - the
- * birth times of the folio's generation in MGLRU are the estimate.
+ * How folios get into the table:
+ *  - a pass over the blocks of the level finds those of a whole node, and, when
+ *    a scope is new or needs a finer level, those of a cgroup;
+ *  - after that wsr_folio_added() tells of new folios of cgroups;
+ *  - wsr_folio_moved() tells that contents moved (migration, collapse). Samples
+ *    follow their contents, so their ages are not lost. What moves onto a
+ *    sampled page frame, but was no sample before, does not become one: it
+ *    would count twice.
+ *
+ * A look asks for each folio in the table: was it accessed since the last look?
+ * If so, it was in the middle between the two looks. Where the age can't be
+ * known, since the folio was there before somebody cared, it is at least the
+ * time since then (@known is 0); in the first looks at a scope, the birth times
+ * of the folio's generation in MGLRU are the estimate.
  */
 #include <linux/hash.h>
+#include <linux/log2.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
-#include <linux/mmu_notifier.h>
 #include <linux/page_idle.h>
-#include <linux/rmap.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <asm/tlbflush.h>
 
 #include "../internal.h"
 #include "internal.h"
 
+/* The smallest table, in samples. */
+#define WSR_MIN_SLOTS	512
+
 /*
- * With n samples, the share of memory below a bound has a standard error of at
- * most 0.5 / sqrt(n): 0.8 % for the 4096 to 8192 of a full node. The cost of a
- * look is in proportion to n.
+ * The pass over a node looks at so many page frames at most. More than samples
+ * are needed, since not all of the memory of a node has ages.
  */
-#define WSR_MAX_SAMPLES	8192
+#define WSR_MAX_PASS	16384
+
+/* A folio with more mappings is expensive to look at, and so sampled less. */
+#define WSR_MAX_MAPPINGS	64
+
+/* Looks between two searches for samples that should be there, but are not. */
+#define WSR_FIND_LOOKS	16
 
 /**
- * struct wsr_sample - what is known of a sampled page frame
- * @seen_ms: time of the last access of the folio there
- * @present: the last look found reclaimable memory there
+ * struct wsr_sample - what is known of a sampled folio
+ * @pfn: the first page frame
+ * @order: order of the folio
+ * @level: the coarsest level it belongs to
+ * @boost: by so many levels it is sampled less because of its many mappings
  * @type: enum wsr_type
- * @owner: hash of what the folio holds
+ * @used: the slot is not empty
+ * @present: in a chain: the last look found that it can be reclaimed
+ * @known: @seen_ms is the time of the last access; otherwise only a bound
+ * @born: new in the table, and new in memory
+ * @moved: new at this place: accessed bits tell nothing
+ * @foreign: came here from a page frame that was no sample
+ * @missed: the last look did not find it
+ * @seen_ms: time of the last access, in ms, or it was before that
+ * @owner: hash of what the folio holds, 0 if that was not looked at yet
+ * @next: next sample in the chain of its scope, or WSR_NO_SAMPLE
+ * @hash_next: next sample in the same bucket, or WSR_NO_SAMPLE
  */
 struct wsr_sample {
-	u64 seen_ms : 38;
-	u64 present : 1;
+	u64 pfn : 40;
+	u64 order : 5;
+	u64 level : 5;
+	u64 boost : 4;
 	u64 type : 1;
+	u64 used : 1;
+	u64 present : 1;
+	u64 known : 1;
+	u64 born : 1;
+	u64 moved : 1;
+	u64 foreign : 1;
+	u64 missed : 1;
+	u64 seen_ms : 40;
 	u64 owner : 24;
+	u32 next;
+	u32 hash_next;
 };
 
 /**
  * struct wsr_ages - the samples of a node
  * @nid: the node
- * @start_pfn: its first page frame
- * @nr_pages: its size with holes, in pages
- * @shift: there is one sample in 2^shift page frames
- * @nr: number of samples
- * @samples: by page frame number
+ * @samples: the table
+ * @buckets: hash table: page frame number to index in @samples
+ * @nr_slots: size of @samples
+ * @bits: size of @buckets, as a power of 2
+ * @nr_taken: slots before this one are or were used
+ * @nr_used: number of slots that are used
+ * @lost: no memory for a sample
  *
  * Protected by the lock of the struct wsr_node that owns it.
  */
 struct wsr_ages {
 	int nid;
-	unsigned long start_pfn;
-	unsigned long nr_pages;
-	unsigned int shift;
-	unsigned int nr;
-	struct wsr_sample samples[] __counted_by(nr);
+	struct wsr_sample *samples;
+	u32 *buckets;
+	unsigned int nr_slots;
+	unsigned int bits;
+	unsigned int nr_taken;
+	unsigned int nr_used;
+	bool lost;
 };
 
-/* The page frames of a node, with holes, but without device memory. */
-static void wsr_node_span(int nid, unsigned long *start_pfn,
-			  unsigned long *nr_pages)
+static u32 *wsr_bucket(const struct wsr_ages *ages, unsigned long pfn)
 {
-	unsigned long start = ULONG_MAX, end = 0;
+	return &ages->buckets[hash_64(pfn, ages->bits)];
+}
 
-	for (int i = 0; i < MAX_NR_ZONES; i++) {
-		struct zone *zone = &NODE_DATA(nid)->node_zones[i];
+static struct wsr_sample *wsr_find_sample(const struct wsr_ages *ages,
+					  unsigned long pfn)
+{
+	u32 i = *wsr_bucket(ages, pfn);
 
-		if (!zone->spanned_pages || zone_is_zone_device(zone))
-			continue;
-		start = min(start, zone->zone_start_pfn);
-		end = max(end, zone_end_pfn(zone));
+	while (i != WSR_NO_SAMPLE && ages->samples[i].pfn != pfn)
+		i = ages->samples[i].hash_next;
+	return i == WSR_NO_SAMPLE ? NULL : &ages->samples[i];
+}
+
+static void wsr_hash_sample(struct wsr_ages *ages, struct wsr_sample *sample)
+{
+	u32 *bucket = wsr_bucket(ages, sample->pfn);
+
+	sample->hash_next = *bucket;
+	*bucket = sample - ages->samples;
+}
+
+static void wsr_unhash_sample(struct wsr_ages *ages, struct wsr_sample *sample)
+{
+	u32 *link = wsr_bucket(ages, sample->pfn);
+
+	while (&ages->samples[*link] != sample)
+		link = &ages->samples[*link].hash_next;
+	*link = sample->hash_next;
+}
+
+/* Changes the size of the table. On failure nothing changes. */
+static int wsr_ages_resize(struct wsr_ages *ages, unsigned int nr_slots)
+{
+	struct wsr_sample *old = ages->samples;
+	unsigned int nr_old = ages->nr_taken;
+	struct wsr_sample *samples;
+	u32 *buckets;
+
+	nr_slots = roundup_pow_of_two(max(nr_slots, WSR_MIN_SLOTS));
+	samples = kvmalloc_array(nr_slots, sizeof(*samples), GFP_KERNEL);
+	buckets = kvmalloc_array(nr_slots, sizeof(*buckets), GFP_KERNEL);
+	if (!samples || !buckets) {
+		kvfree(samples);
+		kvfree(buckets);
+		return -ENOMEM;
 	}
-	*start_pfn = start;
-	*nr_pages = end > start ? end - start : 0;
+
+	kvfree(ages->buckets);
+	ages->samples = samples;
+	ages->buckets = buckets;
+	ages->nr_slots = nr_slots;
+	ages->bits = ilog2(nr_slots);
+	ages->nr_taken = 0;
+	memset(buckets, 0xff, nr_slots * sizeof(*buckets));
+	for (unsigned int i = 0; i < nr_old; i++) {
+		if (!old[i].used)
+			continue;
+		samples[ages->nr_taken] = old[i];
+		wsr_hash_sample(ages, &samples[ages->nr_taken++]);
+	}
+	kvfree(old);
+	return 0;
 }
 
 /**
@@ -113,25 +201,16 @@ static void wsr_node_span(int nid, unsigned long *start_pfn,
  */
 struct wsr_ages *wsr_ages_alloc(int nid)
 {
-	unsigned long start_pfn, nr_pages;
-	struct wsr_ages *ages;
-	unsigned int shift = 0;
-	unsigned int nr;
+	struct wsr_ages *ages = kzalloc(sizeof(*ages), GFP_KERNEL);
 
-	wsr_node_span(nid, &start_pfn, &nr_pages);
-	while (nr_pages >> shift > WSR_MAX_SAMPLES)
-		shift++;
-	nr = nr_pages >> shift;
-
-	ages = kvzalloc(struct_size(ages, samples, nr), GFP_KERNEL);
 	if (!ages)
 		return NULL;
 
-	ages->nr = nr;
 	ages->nid = nid;
-	ages->start_pfn = start_pfn;
-	ages->nr_pages = nr_pages;
-	ages->shift = shift;
+	if (wsr_ages_resize(ages, 0)) {
+		kfree(ages);
+		return NULL;
+	}
 	return ages;
 }
 
@@ -141,60 +220,79 @@ struct wsr_ages *wsr_ages_alloc(int nid)
  */
 void wsr_ages_free(struct wsr_ages *ages)
 {
-	kvfree(ages);
+	if (!ages)
+		return;
+	kvfree(ages->samples);
+	kvfree(ages->buckets);
+	kfree(ages);
 }
 
 /**
- * wsr_ages_fit - do the samples still cover the node?
+ * wsr_ages_bytes - how much memory the samples take
  * @ages: the samples
  *
- * Return: false if memory was added to or removed from the node.
+ * Context: needs the lock of the node.
+ * Return: bytes.
  */
-bool wsr_ages_fit(const struct wsr_ages *ages)
+size_t wsr_ages_bytes(const struct wsr_ages *ages)
 {
-	unsigned long start_pfn, nr_pages;
-
-	wsr_node_span(ages->nid, &start_pfn, &nr_pages);
-	return ages->start_pfn == start_pfn && ages->nr_pages == nr_pages;
+	return sizeof(*ages) + ages->nr_slots * (sizeof(*ages->samples) +
+						 sizeof(*ages->buckets));
 }
 
-/**
- * wsr_ages_adopt - take over what other samples know
- * @ages: new samples
- * @old: samples of the same node
- *
- * Return: false if they are not of the same page frames.
- */
-bool wsr_ages_adopt(struct wsr_ages *ages, const struct wsr_ages *old)
+/* A new sample with only its place filled in, or NULL if the table is full. */
+static struct wsr_sample *wsr_take_slot(struct wsr_ages *ages,
+					unsigned long pfn, unsigned int order)
 {
-	if (ages->start_pfn != old->start_pfn || ages->shift != old->shift)
-		return false;
+	struct wsr_sample *sample;
 
-	memcpy(ages->samples, old->samples,
-	       min(ages->nr, old->nr) * sizeof(*ages->samples));
-	return true;
+	if (ages->nr_taken == ages->nr_slots) {
+		ages->lost = true;
+		return NULL;
+	}
+	sample = &ages->samples[ages->nr_taken++];
+	*sample = (struct wsr_sample) {
+		.pfn = pfn,
+		.order = order,
+		.level = min_t(unsigned int, wsr_level(pfn, order),
+			       WSR_MAX_LEVEL),
+		.used = true,
+	};
+	ages->nr_used++;
+	wsr_hash_sample(ages, sample);
+	return sample;
 }
 
-static unsigned long wsr_sample_pfn(const struct wsr_ages *ages,
-				    unsigned int block)
+/* The same, but makes the table larger if need be: indices may change. */
+static struct wsr_sample *wsr_add_sample(struct wsr_ages *ages,
+					 unsigned long pfn, unsigned int order)
 {
-	unsigned long first = ages->start_pfn +
-			      ((unsigned long)block << ages->shift);
+	if (ages->nr_taken == ages->nr_slots)
+		wsr_ages_resize(ages, 2 * ages->nr_used);
+	return wsr_take_slot(ages, pfn, order);
+}
 
-	if (!ages->shift)
-		return first;
-	return first + hash_64(block, ages->shift);
+static void wsr_drop_sample(struct wsr_ages *ages, struct wsr_sample *sample)
+{
+	wsr_unhash_sample(ages, sample);
+	sample->used = false;
+	ages->nr_used--;
 }
 
 /*
- * The folio of a page frame, with a reference, if it is on an LRU list and
- * reclaim could take it. rmap_walk() can be used on such a folio.
+ * The folio that begins at or contains a page frame, with a reference, if it is
+ * on an LRU list and reclaim could take it. rmap_walk() can be used on such a
+ * folio.
  */
 static struct folio *wsr_get_folio(int nid, unsigned long pfn)
 {
-	struct page *page = pfn_to_online_page(pfn);
 	struct folio *folio;
+	struct page *page;
 
+	/* Until there is a reference, the page could go offline. */
+	guard(rcu)();
+
+	page = pfn_to_online_page(pfn);
 	if (!page || page_to_nid(page) != nid)
 		return NULL;
 
@@ -210,132 +308,12 @@ static struct folio *wsr_get_folio(int nid, unsigned long pfn)
 	return folio;
 }
 
-/* More address spaces than this are flushed all at once. */
-#define WSR_MAX_MMS	16
-
-/**
- * struct wsr_walk - what a look takes from page tables
- * @young: the folio had an accessed bit
- * @mms: where accessed bits were cleared, with a reference (mmgrab())
- * @nr_mms: number of entries in @mms; WSR_MAX_MMS + 1: there were more
- */
-struct wsr_walk {
-	bool young;
-	struct mm_struct *mms[WSR_MAX_MMS];
-	unsigned int nr_mms;
-};
-
-static void wsr_note_mm(struct wsr_walk *walk, struct mm_struct *mm)
-{
-	for (unsigned int i = 0; i < min(walk->nr_mms, WSR_MAX_MMS); i++) {
-		if (walk->mms[i] == mm)
-			return;
-	}
-	if (walk->nr_mms < WSR_MAX_MMS) {
-		mmgrab(mm);
-		walk->mms[walk->nr_mms] = mm;
-	}
-	if (walk->nr_mms <= WSR_MAX_MMS)
-		walk->nr_mms++;
-}
-
-/*
- * Some architectures do not set the accessed bit as long as a translation is
- * cached in which it was set, and clearing it does not flush. One flush of each
- * address space at the end of a look keeps hot memory from looking idle. It
- * goes only to CPUs that use the address space, so it wakes no idle ones.
- */
-static void wsr_flush_mms(struct wsr_walk *walk)
-{
-	if (walk->nr_mms > WSR_MAX_MMS)
-		flush_tlb_all();
-
-	for (unsigned int i = 0; i < min(walk->nr_mms, WSR_MAX_MMS); i++) {
-		if (walk->nr_mms <= WSR_MAX_MMS)
-			flush_tlb_mm(walk->mms[i]);
-		mmdrop(walk->mms[i]);
-	}
-}
-
-/* Clears the accessed bits of a folio in one mapping; @arg: struct wsr_walk */
-static bool wsr_clear_young(struct folio *folio, struct vm_area_struct *vma,
-			    unsigned long addr, void *arg)
-{
-	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, 0);
-	struct wsr_walk *walk = arg;
-	bool young = false;
-
-	while (page_vma_mapped_walk(&pvmw)) {
-		unsigned long size = PAGE_SIZE;
-
-		addr = pvmw.address;
-		if (pvmw.pte) {
-			/* swap entries that map device memory have no such bit */
-			if (pte_present(ptep_get(pvmw.pte)))
-				young |= ptep_test_and_clear_young(vma, addr,
-								   pvmw.pte);
-		} else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE)) {
-			if (pmd_present(pmdp_get(pvmw.pmd)))
-				young |= pmdp_test_and_clear_young(vma, addr,
-								   pvmw.pmd);
-			size = PMD_SIZE;
-		}
-		young |= mmu_notifier_clear_young(vma->vm_mm, addr,
-						  addr + size);
-	}
-	if (young) {
-		walk->young = true;
-		wsr_note_mm(walk, vma->vm_mm);
-	}
-	return true;
-}
-
-enum wsr_answer {
-	WSR_ACCESSED,
-	WSR_IDLE,
-	WSR_UNKNOWN,	/* somebody holds a lock that is needed to tell */
-};
-
-/* Was the folio accessed since it was asked last? */
-static enum wsr_answer wsr_folio_accessed(struct folio *folio,
-					  struct wsr_walk *walk)
-{
-	struct rmap_walk_control rwc = {
-		.arg = walk,
-		.try_lock = true,
-		.rmap_one = wsr_clear_young,
-		.anon_lock = folio_lock_anon_vma_read,
-	};
-	bool idle;
-
-	walk->young = false;
-	if (folio_mapped(folio) && folio_raw_mapping(folio)) {
-		if (folio_trylock(folio)) {
-			rmap_walk(folio, &rwc);
-			folio_unlock(folio);
-		} else {
-			rwc.contended = true;
-		}
-	}
-
-	if (walk->young)
-		folio_set_young(folio);
-	else if (rwc.contended && folio_test_idle(folio))
-		return WSR_UNKNOWN;
-
-	idle = folio_test_idle(folio);
-	if (!idle)
-		folio_set_idle(folio);
-	return walk->young || !idle ? WSR_ACCESSED : WSR_IDLE;
-}
-
 /* A number that is the same for the same memory, wherever it is; never 0. */
-static unsigned int wsr_owner(struct folio *folio, unsigned long pfn)
+static unsigned int wsr_owner(struct folio *folio)
 {
 	unsigned long mapping = (unsigned long)READ_ONCE(folio->mapping);
-	unsigned long index = READ_ONCE(folio->index) + pfn - folio_pfn(folio);
 
-	return hash_64(mapping + index, 24) ?: 1;
+	return hash_64(mapping + READ_ONCE(folio->index), 24) ?: 1;
 }
 
 /*
@@ -371,6 +349,353 @@ static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
 	return wsr_middle(from_ms, to_ms);
 }
 
+/* The level below which samples of a folio are of no use; and its scope. */
+static unsigned int wsr_level_needed(struct folio *folio, int nid)
+{
+	unsigned int level;
+
+	rcu_read_lock();
+	level = wsr_scope_of(folio)->node[nid].level;
+	rcu_read_unlock();
+	return level;
+}
+
+/*
+ * Contents moved. There is at most one sample for a place, so if several become
+ * one (collapse), the youngest of them is kept.
+ */
+static void wsr_ages_moved(struct wsr_ages *ages, const struct wsr_event *event)
+{
+	struct wsr_sample *from = NULL;
+	struct wsr_sample *to = wsr_find_sample(ages, event->to);
+
+	if (event->from != WSR_ELSEWHERE)
+		from = wsr_find_sample(ages, event->from);
+	if (from && from->foreign)
+		from = NULL;
+
+	if (to && to->moved) {
+		if (from && from->known) {
+			to->seen_ms = max_t(u64, to->seen_ms, from->seen_ms);
+			wsr_drop_sample(ages, from);
+		}
+		return;
+	}
+	if (to)
+		wsr_drop_sample(ages, to);
+	if (from) {
+		wsr_unhash_sample(ages, from);
+		from->pfn = event->to;
+		from->moved = true;
+		from->missed = false;
+		wsr_hash_sample(ages, from);
+		return;
+	}
+	to = wsr_add_sample(ages, event->to, 0);
+	if (to)
+		to->foreign = true;
+}
+
+static void wsr_ages_event(const struct wsr_event *event, void *arg)
+{
+	struct wsr_ages *ages = arg;
+	struct wsr_sample *sample;
+
+	if (event->from != WSR_BORN) {
+		wsr_ages_moved(ages, event);
+	} else if (!wsr_find_sample(ages, event->to)) {
+		sample = wsr_add_sample(ages, event->to, 0);
+		if (sample)
+			sample->born = true;
+	}
+}
+
+/* Look at the samples of all blocks of a level that are not in the table. */
+static void wsr_ages_find(struct wsr_ages *ages, unsigned int level)
+{
+	pg_data_t *pgdat = NODE_DATA(ages->nid);
+	unsigned long block = pgdat->node_start_pfn >> level;
+	unsigned long last = (pgdat_end_pfn(pgdat) - 1) >> level;
+	unsigned long done = ULONG_MAX;
+
+	for (; block <= last; block++) {
+		unsigned long pfn = wsr_level_pfn(block, level);
+		struct wsr_sample *sample;
+		struct folio *folio;
+		unsigned int order;
+		bool find;
+
+		cond_resched();
+
+		folio = wsr_get_folio(ages->nid, pfn);
+		if (!folio)
+			continue;
+
+		pfn = folio_pfn(folio);
+		order = folio_order(folio);
+		if (pfn == done || wsr_find_sample(ages, pfn))
+			goto next;
+		done = pfn;
+
+		rcu_read_lock();
+		find = wsr_scope_of(folio)->node[ages->nid].find;
+		rcu_read_unlock();
+		if (wsr_level(pfn, order) < wsr_level_needed(folio, ages->nid))
+			goto next;
+
+		sample = wsr_add_sample(ages, pfn, order);
+		if (sample)
+			sample->born = !find && !folio_test_idle(folio);
+next:
+		folio_put(folio);
+	}
+}
+
+/* A large folio was split: its parts inherit the age. */
+static void wsr_ages_split(struct wsr_ages *ages, struct wsr_sample *sample,
+			   unsigned int order, unsigned int level)
+{
+	unsigned int old_order = sample->order, old_level = sample->level;
+	unsigned long nr = 1UL << (old_order - order);
+
+	sample->order = order;
+	for (unsigned long i = 0; i < nr; i++) {
+		unsigned long pfn = sample->pfn + (i << order);
+		unsigned int part_level = wsr_level(pfn, order);
+		struct wsr_sample *part = sample;
+
+		if (part_level >= old_order)
+			part_level = old_level;
+		if (i && (part_level < level || wsr_find_sample(ages, pfn)))
+			continue;
+		if (i) {
+			part = wsr_take_slot(ages, pfn, order);
+			if (!part)
+				return;
+			part->seen_ms = sample->seen_ms;
+			part->known = sample->known;
+			/* its own accessed bit was not cleared in all looks */
+			part->moved = true;
+		}
+		part->level = part_level;
+	}
+}
+
+/**
+ * struct wsr_looking - a look that is going on
+ * @ages: the samples
+ * @look: numbers about it
+ * @walk: what it found in page tables
+ * @last_ms: time of the last look, in ms
+ * @now_ms: the time, in ms
+ */
+struct wsr_looking {
+	struct wsr_ages *ages;
+	struct wsr_look *look;
+	struct wsr_walk walk;
+	u64 last_ms;
+	u64 now_ms;
+};
+
+/* How many mappings have to be looked at to know whether it was accessed. */
+static unsigned int wsr_nr_mappings(struct folio *folio)
+{
+	if (!folio_test_large(folio))
+		return folio_mapcount(folio);
+	return max(folio_entire_mapcount(folio),
+		   folio_mapcount(folio) >> folio_order(folio));
+}
+
+static void wsr_update_age(struct wsr_looking *looking,
+			   struct wsr_sample *sample, struct folio *folio,
+			   bool born, bool first)
+{
+	enum wsr_answer answer = wsr_folio_accessed(folio, &looking->walk);
+	bool found = !sample->owner && !born && !sample->moved;
+
+	looking->look->folios++;
+	looking->look->young += answer == WSR_ACCESSED;
+
+	if (found && first) {
+		sample->seen_ms = wsr_seen_by_mglru(folio, looking->now_ms);
+		sample->known = true;
+	} else if (found) {
+		sample->seen_ms = looking->now_ms;
+		sample->known = false;
+	} else if (born || (answer == WSR_ACCESSED && !sample->moved)) {
+		sample->seen_ms = wsr_middle(looking->last_ms,
+					     looking->now_ms);
+		sample->known = true;
+	}
+}
+
+/* Look at one sample. Returns false if it is of no use any more. */
+static bool wsr_look_at(struct wsr_looking *looking, struct wsr_sample *sample,
+			struct folio *folio, struct wsr_scope_node *part)
+{
+	unsigned int order = folio_order(folio);
+	unsigned int owner = wsr_owner(folio);
+	unsigned int mappings = wsr_nr_mappings(folio);
+	unsigned int level;
+	bool born;
+
+	born = sample->born || (sample->owner && sample->owner != owner &&
+				!sample->moved);
+	/* Contents that are new here are sampled by their place. */
+	if (born || !sample->owner) {
+		sample->order = order;
+		sample->level = min_t(unsigned int, WSR_MAX_LEVEL,
+				      wsr_level(sample->pfn, order));
+	}
+	if (born)
+		sample->foreign = false;
+	if (sample->foreign) {
+		sample->owner = owner;
+		return sample->level >= part->level;
+	}
+
+	if (order < sample->order) {
+		wsr_ages_split(looking->ages, sample, order, part->level);
+	}
+	/* Never smaller than its level, see wsr_weight(). */
+	sample->order = order;
+	sample->level = max_t(unsigned int, sample->level,
+			      min_t(unsigned int, order, WSR_MAX_LEVEL));
+	if (sample->level < part->level)
+		return false;
+
+	sample->boost = 0;
+	if (mappings > WSR_MAX_MAPPINGS)
+		sample->boost = min(ilog2(mappings / WSR_MAX_MAPPINGS), 15);
+	level = part->level + sample->boost;
+
+	sample->type = folio_is_file_lru(folio) ? WSR_FILE_BACKED :
+						  WSR_SWAP_BACKED;
+	if (sample->level >= level) {
+		wsr_update_age(looking, sample, folio, born, !part->looks);
+		sample->present = true;
+		looking->look->samples++;
+	} else {
+		sample->seen_ms = looking->now_ms;
+		sample->known = false;
+	}
+	sample->owner = owner;
+	sample->moved = false;
+	sample->born = false;
+	return true;
+}
+
+static void wsr_look_at_slot(struct wsr_looking *looking, unsigned int i)
+{
+	struct wsr_ages *ages = looking->ages;
+	struct wsr_sample *sample = &ages->samples[i];
+	struct folio *folio = wsr_get_folio(ages->nid, sample->pfn);
+	struct wsr_look before = *looking->look;
+	struct wsr_scope_node *part;
+	bool keep;
+
+	sample->present = false;
+	if (folio && folio_pfn(folio) != sample->pfn) {
+		folio_put(folio);
+		folio = NULL;
+	}
+	if (!folio) {
+		/* Reclaim and others take folios off the lists for a moment. */
+		if (sample->missed)
+			wsr_drop_sample(ages, sample);
+		else
+			sample->missed = true;
+		return;
+	}
+	sample->missed = false;
+
+	rcu_read_lock();
+	part = &wsr_scope_of(folio)->node[ages->nid];
+	rcu_read_unlock();
+
+	keep = wsr_look_at(looking, sample, folio, part);
+	if (!keep) {
+		wsr_drop_sample(ages, sample);
+	} else if (sample->present) {
+		sample->next = part->first;
+		part->first = i;
+		part->look.samples++;
+		part->look.folios += looking->look->folios - before.folios;
+		part->look.young += looking->look->young - before.young;
+	}
+	folio_put(folio);
+}
+
+/*
+ * The number of pages a sample speaks for at a level, 0 if it is none there:
+ * each folio is in with a chance of 2^(order - level), if that is below 1.
+ */
+static u64 wsr_weight(const struct wsr_sample *sample, unsigned int level)
+{
+	level += sample->boost;
+	if (sample->level < level)
+		return 0;
+	return 1ULL << max_t(unsigned int, sample->order, level);
+}
+
+/* Choose the levels of all scopes. Returns the finest that needs a search. */
+static unsigned int wsr_ages_levels(struct wsr_ages *ages)
+{
+	unsigned long span = NODE_DATA(ages->nid)->node_spanned_pages;
+	unsigned int find = WSR_NO_LEVEL, finest = WSR_NO_LEVEL;
+	struct wsr_scope *scope;
+
+	list_for_each_entry(scope, &wsr_scopes, list) {
+		struct wsr_scope_node *part = &scope->node[ages->nid];
+		unsigned int level = WSR_NO_LEVEL;
+		u64 pages;
+
+		wsr_scope_sizes(scope, ages->nid, part->bytes);
+		if (part->wanted) {
+			pages = (part->bytes[WSR_SWAP_BACKED] +
+				 part->bytes[WSR_FILE_BACKED]) >> PAGE_SHIFT;
+			level = wsr_choose_level(part->own_level, pages);
+			while (scope == wsr_whole &&
+			       span >> level > WSR_MAX_PASS)
+				level++;
+		}
+		if (level < part->own_level)
+			part->find = true;
+		part->own_level = level;
+		if (scope->parent)
+			level = min_t(unsigned int, level,
+				      scope->parent->node[ages->nid].level);
+		WRITE_ONCE(part->level, level);
+		finest = min(finest, level);
+
+		/* Nobody tells of what comes to a whole node. */
+		if (part->find || part->catch_up || scope == wsr_whole)
+			find = min(find, level);
+	}
+	wsr_log_level(ages->nid, finest);
+	return find;
+}
+
+/*
+ * Are samples missing? Folios that come to a cgroup in unusual ways (unlocked
+ * memory, say) are not told of.
+ */
+static void wsr_ages_check(struct wsr_ages *ages, struct wsr_scope *scope)
+{
+	struct wsr_scope_node *part = &scope->node[ages->nid];
+	struct wsr_counts counts;
+	u64 pages = 0, seen = 0;
+	struct wsr_look look;
+
+	wsr_ages_count(ages, scope, NULL, 0, 0, &counts, &look);
+	for (int type = 0; type < NR_WSR_TYPES; type++) {
+		pages += part->bytes[type] >> PAGE_SHIFT;
+		seen += counts.known[type][0] + counts.unknown[type][0];
+	}
+	if (seen < pages - pages / 8)
+		part->find = true;
+}
+
 /**
  * wsr_ages_look - see which samples were accessed since the last look
  * @ages: the samples
@@ -378,79 +703,135 @@ static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
  * @now_ms: the time, in ms, not before @last_ms
  * @look: numbers about the look
  *
- * Context: may sleep. Needs the lock of the node. Takes folio locks and the
- * locks of reverse mappings, but waits for none of them.
+ * Context: may sleep. Needs wsr_scopes_sem and the lock of the node. Takes folio
+ * locks and the locks of reverse mappings, but waits for none of them.
  */
 void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		   struct wsr_look *look)
 {
-	u64 accessed_ms = wsr_middle(last_ms, now_ms);
-	enum wsr_answer answer = WSR_UNKNOWN;
-	struct folio *last = NULL;
-	struct wsr_walk walk = {};
+	struct wsr_looking looking = {
+		.ages = ages,
+		.look = look,
+		.last_ms = last_ms,
+		.now_ms = now_ms,
+	};
+	struct wsr_scope *scope;
+	unsigned int find;
+
+	lockdep_assert_held(&wsr_scopes_sem);
 
 	*look = (struct wsr_look) {};
+	find = wsr_ages_levels(ages);
 
-	for (unsigned int i = 0; i < ages->nr; i++) {
-		struct wsr_sample *sample = &ages->samples[i];
-		unsigned long pfn = wsr_sample_pfn(ages, i);
-		struct folio *folio = wsr_get_folio(ages->nid, pfn);
-		unsigned int owner;
+	/* Empty slots are worth being removed. */
+	if (ages->nr_taken - ages->nr_used > ages->nr_slots / 2)
+		wsr_ages_resize(ages, 2 * ages->nr_used);
 
-		cond_resched();
-
-		sample->present = !!folio;
-		if (!folio)
-			continue;
-
-		look->samples++;
-
-		/* A second look at the same folio would find nothing. */
-		if (folio != last) {
-			answer = wsr_folio_accessed(folio, &walk);
-			look->folios++;
-			look->young += answer == WSR_ACCESSED;
-			last = folio;
-		}
-
-		owner = wsr_owner(folio, pfn);
-		if (answer == WSR_ACCESSED && last_ms)
-			sample->seen_ms = accessed_ms;
-		else if (sample->owner != owner)
-			sample->seen_ms = wsr_seen_by_mglru(folio, now_ms);
-		sample->owner = owner;
-		sample->type = folio_is_file_lru(folio) ? WSR_FILE_BACKED :
-							  WSR_SWAP_BACKED;
-		folio_put(folio);
+	ages->lost = false;
+	if (wsr_log_drain(ages->nid, wsr_ages_event, ages)) {
+		list_for_each_entry(scope, &wsr_scopes, list)
+			find = min_t(unsigned int, find,
+				     scope->node[ages->nid].level);
 	}
-	wsr_flush_mms(&walk);
+	if (find != WSR_NO_LEVEL)
+		wsr_ages_find(ages, find);
+
+	list_for_each_entry(scope, &wsr_scopes, list) {
+		struct wsr_scope_node *part = &scope->node[ages->nid];
+
+		part->first = WSR_NO_SAMPLE;
+		part->look = (struct wsr_look) {};
+		part->find = ages->lost;
+		/* New folios are not told of yet. */
+		part->catch_up = !wsr_log_ready(scope != wsr_whole);
+	}
+
+	/* Splits add samples at the end. */
+	for (unsigned int i = 0; i < ages->nr_taken; i++) {
+		cond_resched();
+		if (ages->samples[i].used)
+			wsr_look_at_slot(&looking, i);
+	}
+	wsr_walk_end(&looking.walk);
+
+	list_for_each_entry(scope, &wsr_scopes, list) {
+		struct wsr_scope_node *part = &scope->node[ages->nid];
+
+		part->looks++;
+		if (scope != wsr_whole && part->wanted &&
+		    part->looks % WSR_FIND_LOOKS == 0)
+			wsr_ages_check(ages, scope);
+	}
 }
 
 /**
- * wsr_ages_count - sort the samples into bins
+ * wsr_ages_splice - join two chains of samples
  * @ages: the samples
+ * @from: the first sample of the one chain
+ * @to: where the first sample of the other chain is written; begins with that
+ *	of the one chain then
+ *
+ * Context: needs the lock of the node.
+ */
+void wsr_ages_splice(struct wsr_ages *ages, u32 from, u32 *to)
+{
+	u32 last = from;
+
+	if (from == WSR_NO_SAMPLE)
+		return;
+
+	while (ages->samples[last].next != WSR_NO_SAMPLE)
+		last = ages->samples[last].next;
+	ages->samples[last].next = *to;
+	*to = from;
+}
+
+/**
+ * wsr_ages_count - sort the samples of a scope into bins
+ * @ages: the samples
+ * @scope: the scope
  * @idle_age_ms: bounds of the bins, in ms
  * @nr_bounds: number of bounds
  * @now_ms: the time, in ms, not before that of the last look
  * @counts: the result
+ * @look: the last look at these samples
  *
- * Context: needs the lock of the node.
+ * Context: needs wsr_scopes_sem and the lock of the node.
  */
-void wsr_ages_count(const struct wsr_ages *ages, const u32 *idle_age_ms,
-		    unsigned int nr_bounds, u64 now_ms,
-		    struct wsr_counts *counts)
+void wsr_ages_count(const struct wsr_ages *ages, const struct wsr_scope *scope,
+		    const u32 *idle_age_ms, unsigned int nr_bounds, u64 now_ms,
+		    struct wsr_counts *counts, struct wsr_look *look)
 {
+	unsigned int level = scope->node[ages->nid].own_level;
+	const struct wsr_scope *inner = scope;
+
 	*counts = (struct wsr_counts) {};
+	*look = (struct wsr_look) {};
 
-	for (unsigned int i = 0; i < ages->nr; i++) {
-		const struct wsr_sample *sample = &ages->samples[i];
-		unsigned int bin;
+	/* All that are inside come after it. */
+	list_for_each_entry_from(inner, &wsr_scopes, list) {
+		const struct wsr_scope_node *part = &inner->node[ages->nid];
 
-		if (!sample->present)
+		if (!wsr_scope_inside(inner, scope))
 			continue;
 
-		bin = wsr_bin_of(idle_age_ms, nr_bounds,
-				 now_ms - sample->seen_ms);
-		counts->n[sample->type][bin]++;
+		look->folios += part->look.folios;
+		look->young += part->look.young;
+		for (u32 i = part->first; i != WSR_NO_SAMPLE;
+		     i = ages->samples[i].next) {
+			const struct wsr_sample *sample = &ages->samples[i];
+			u64 weight = wsr_weight(sample, level);
+			unsigned int bin;
+
+			if (!weight)
+				continue;
+			look->samples++;
+			bin = wsr_bin_of(idle_age_ms, nr_bounds,
+					 now_ms - sample->seen_ms);
+			if (sample->known)
+				counts->known[sample->type][bin] += weight;
+			else
+				counts->unknown[sample->type][bin] += weight;
+		}
 	}
 }

@@ -4,7 +4,9 @@
  * tested by tests/wsr_kunit.c.
  */
 #include <linux/errno.h>
+#include <linux/hash.h>
 #include <linux/math64.h>
+#include <linux/string.h>
 
 #include "internal.h"
 
@@ -78,8 +80,43 @@ u64 wsr_middle(u64 from_ms, u64 to_ms)
 }
 
 /**
+ * wsr_place_unknown - guess the ages of samples of which only a bound is known
+ * @known: pages in each bin; the others are added
+ * @unknown: pages whose age is not known but that it is at least in this bin
+ * @nr_bins: number of bins
+ *
+ * They are spread in the ratio of the known ones that are at least as old, from
+ * the youngest bin to the oldest (Kaplan and Meier's estimate of a distribution
+ * from censored data). Without any known ones they are in the bin of the bound.
+ */
+void wsr_place_unknown(u64 *known, const u64 *unknown, unsigned int nr_bins)
+{
+	u64 older = 0;
+
+	for (unsigned int i = 0; i < nr_bins; i++)
+		older += known[i];
+
+	for (unsigned int i = 0; i < nr_bins; i++) {
+		u64 left = unknown[i], rest = older;
+
+		older -= known[i];
+		if (!rest)
+			known[i] += left;
+		/* The rest of the rounding is for the oldest. */
+		for (unsigned int j = i; j < nr_bins && left && rest; j++) {
+			u64 share = mul_u64_u64_div_u64(left, known[j], rest);
+
+			rest -= known[j];
+			left -= share;
+			known[j] += share;
+			older += j > i ? share : 0;
+		}
+	}
+}
+
+/**
  * wsr_scale - spread an exact size over bins in the ratio of the samples
- * @n: number of samples in each bin
+ * @n: what the samples in each bin speak for, in any unit
  * @nr_bins: number of bins
  * @bytes: the exact size of what was sampled, in bytes
  * @out: the result for each bin, in bytes
@@ -88,7 +125,7 @@ u64 wsr_middle(u64 from_ms, u64 to_ms)
  * is wrong by more than a byte. Without a sample everything is in the last bin:
  * nobody has seen it accessed.
  */
-void wsr_scale(const unsigned int *n, unsigned int nr_bins, u64 bytes,
+void wsr_scale(const u64 *n, unsigned int nr_bins, u64 bytes,
 	       u64 *out)
 {
 	u64 total = 0, sum = 0, before = 0;
@@ -114,7 +151,7 @@ void wsr_scale(const unsigned int *n, unsigned int nr_bins, u64 bytes,
  * @report: its @nr_bins and @bins are set; its @age_ms is used
  * @idle_age_ms: bounds of the bins, in ms
  * @nr_bounds: number of bounds
- * @counts: the samples in each bin at the last look
+ * @counts: what the samples of the last look say
  * @then: exact size of the memory of each type at the last look, in bytes
  * @now: the same now
  *
@@ -132,8 +169,11 @@ void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
 
 	for (int type = 0; type < NR_WSR_TYPES; type++) {
 		u64 old = min(then[type], now[type]);
+		u64 pages[WSR_MAX_BINS];
 
-		wsr_scale(counts->n[type], nr_bins, old, bytes[type]);
+		memcpy(pages, counts->known[type], sizeof(pages));
+		wsr_place_unknown(pages, counts->unknown[type], nr_bins);
+		wsr_scale(pages, nr_bins, old, bytes[type]);
 		bytes[type][youngest] += now[type] - old;
 	}
 
@@ -146,4 +186,75 @@ void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
 			.file_backed_bytes = bytes[WSR_FILE_BACKED][i],
 		};
 	}
+}
+
+/* Which half of a block of 2^(level + 1) pages its sample is in: 0 or 1. */
+static unsigned int wsr_better_half(unsigned long block, unsigned int level)
+{
+	u64 mixed = hash_64(block, 64) ^ level;
+
+	return hash_64(mixed ^ (mixed >> 32), 1);
+}
+
+/**
+ * wsr_level - the coarsest level at which a folio is a sample
+ * @pfn: its first page frame
+ * @order: its order; @pfn is a multiple of its size
+ *
+ * At a level there is one sample in each block of 2^level pages: of the samples
+ * of its two halves, the one in the better half. A folio is a sample if one of
+ * its pages is.
+ *
+ * Return: the level, at least @order. A level is reached by half as many page
+ * frames as the one below it.
+ */
+unsigned int wsr_level(unsigned long pfn, unsigned int order)
+{
+	unsigned int level = order;
+
+	while (level < WSR_MAX_LEVEL &&
+	       ((pfn >> level) & 1) == wsr_better_half(pfn >> (level + 1), level))
+		level++;
+	return level;
+}
+
+/**
+ * wsr_level_pfn - the sample of a block
+ * @block: number of the block of 2^level pages
+ * @level: the level
+ *
+ * Return: the page frame in the block whose level is at least @level.
+ */
+unsigned long wsr_level_pfn(unsigned long block, unsigned int level)
+{
+	while (level--)
+		block = 2 * block + wsr_better_half(block, level);
+	return block;
+}
+
+/*
+ * With n samples, the share of memory below a bound has a standard error of at
+ * most 0.5 / sqrt(n): 0.8 % for 4096. The cost of a look is in proportion to n.
+ */
+#define WSR_MAX_SAMPLES	8192
+/* Much less than half, so that the level does not go up and down. */
+#define WSR_MIN_SAMPLES	3072
+
+/**
+ * wsr_choose_level - how densely to sample memory
+ * @level: the level until now; above WSR_MAX_LEVEL: none
+ * @pages: the size of the memory
+ *
+ * Return: a level with at most WSR_MAX_SAMPLES samples, and not much less than
+ * WSR_MIN_SAMPLES, unless that is all. @level if it is good enough.
+ */
+unsigned int wsr_choose_level(unsigned int level, u64 pages)
+{
+	if (level > WSR_MAX_LEVEL)
+		level = 0;
+	while (level && pages >> level < WSR_MIN_SAMPLES)
+		level--;
+	while (level < WSR_MAX_LEVEL && pages >> level > WSR_MAX_SAMPLES)
+		level++;
+	return level;
 }

@@ -2,13 +2,16 @@
 /*
  * Working set reporting: when to look at the memory of a node, and reports.
  *
- *   kswapd, request,          sysfs.c, drivers
- *   period                    (receivers)
- *      |                          |
- *      v                          v
- *   receiver.c  ------------>  node.c  -------->  ages.c      what was accessed
- *   who wants what,            when to look,      histogram.c bytes per bin
- *   publishing                 budget
+ *   reclaim, request,    files.c: sysfs.c, memcg.c; drivers
+ *   period               (receivers)
+ *      |                     |
+ *      v                     v
+ *   receiver.c  --------->  node.c  ---------->  ages.c       the samples
+ *   who wants what,         when to look,          access.c   what was accessed
+ *   publishing              budget                 log.c      what moved
+ *      |                     |                   histogram.c  bytes per bin
+ *      `----> scope.c <------'
+ *             cgroups and nodes, and the rest of their memory
  *
  * A node is watched while at least one receiver wants reports of it: it is
  * looked at once in each refresh interval, and when a report is made that would
@@ -25,16 +28,12 @@
 #include <linux/cpuhotplug.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
-#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/sched/cputime.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
-#include <linux/string.h>
-#include <linux/swap.h>
 #include <linux/timer.h>
-#include <linux/vmstat.h>
 #include <linux/workqueue.h>
 
 #include "internal.h"
@@ -51,15 +50,17 @@ struct workqueue_struct *wsr_wq;
 static unsigned int cpu_percent = 1;
 module_param(cpu_percent, uint, 0644);
 MODULE_PARM_DESC(cpu_percent,
-		 "share of one CPU that looking at a node may take, in percent");
+		 "share of one CPU that looking at memory may take, in percent");
+
+/* Number of nodes that are watched; they share the budget. */
+static atomic_t wsr_nr_watched;
 
 /**
  * struct wsr_node - a NUMA node
  * @nid: its number; does not change
- * @lock: protects all below; held during a look
+ * @lock: protects all below; held during a look, inside of wsr_scopes_sem
  * @ages: the samples, NULL unless the node is watched
  * @look: numbers about the last look
- * @bytes: the size of memory at the last look, by type
  * @refresh_ms: distance of looks that receivers want, in ms
  * @looked_ms: time of the last look, 0 if there was none
  * @looks: number of looks since watching began
@@ -77,7 +78,6 @@ struct wsr_node {
 	struct mutex lock; /* see above */
 	struct wsr_ages *ages;
 	struct wsr_look look;
-	u64 bytes[NR_WSR_TYPES];
 	u32 refresh_ms;
 	u64 looked_ms;
 	u64 looks;
@@ -97,8 +97,12 @@ static struct wsr_node *get_wsr_node(int nid)
 	return smp_load_acquire(&wsr_nodes[nid]);
 }
 
-/* 0 is "never". */
-static u64 wsr_now_ms(void)
+/**
+ * wsr_now_ms - the time
+ *
+ * Return: monotonic time in ms, never 0, which stands for "never".
+ */
+u64 wsr_now_ms(void)
 {
 	return ktime_to_ms(ktime_get()) + 1;
 }
@@ -107,7 +111,8 @@ static u64 wsr_now_ms(void)
 static u32 wsr_node_budget_ms(const struct wsr_node *node)
 {
 	unsigned int percent = clamp(READ_ONCE(cpu_percent), 1U, 100U);
-	u64 budget_ms = div_u64(node->mean_cost_us * 100,
+	u64 budget_ms = div_u64(node->mean_cost_us * 100 *
+				atomic_read(&wsr_nr_watched),
 				percent * USEC_PER_MSEC);
 
 	return min_t(u64, budget_ms, U32_MAX);
@@ -119,24 +124,6 @@ static u32 wsr_node_refresh_ms(const struct wsr_node *node)
 	return max(wsr_node_budget_ms(node), node->refresh_ms);
 }
 
-static u64 wsr_node_lru_bytes(pg_data_t *pgdat, enum node_stat_item inactive,
-			      enum node_stat_item active)
-{
-	return (u64)(node_page_state_pages(pgdat, inactive) +
-		     node_page_state_pages(pgdat, active)) << PAGE_SHIFT;
-}
-
-/* The size of all memory that has an age, by type, in bytes. */
-static void wsr_node_sizes(int nid, u64 *bytes)
-{
-	pg_data_t *pgdat = NODE_DATA(nid);
-
-	bytes[WSR_SWAP_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_ANON,
-						    NR_ACTIVE_ANON);
-	bytes[WSR_FILE_BACKED] = wsr_node_lru_bytes(pgdat, NR_INACTIVE_FILE,
-						    NR_ACTIVE_FILE);
-}
-
 static void wsr_node_look(struct wsr_node *node)
 {
 	u64 start_ns, last_ms;
@@ -144,25 +131,10 @@ static void wsr_node_look(struct wsr_node *node)
 
 	lockdep_assert_held(&node->lock);
 
-	/* Memory hotplug */
-	if (!wsr_ages_fit(node->ages)) {
-		struct wsr_ages *ages = wsr_ages_alloc(node->nid);
-
-		if (ages && !wsr_ages_adopt(ages, node->ages)) {
-			node->looked_ms = 0;
-			node->looks = 0;
-		}
-		if (ages) {
-			wsr_ages_free(node->ages);
-			node->ages = ages;
-		}
-	}
-
 	start_ns = task_sched_runtime(current);
 	last_ms = node->looked_ms;
 	node->looked_ms = wsr_now_ms();
 	wsr_ages_look(node->ages, last_ms, node->looked_ms, &node->look);
-	wsr_node_sizes(node->nid, node->bytes);
 	node->looks++;
 	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
 				NSEC_PER_USEC);
@@ -201,6 +173,7 @@ static void wsr_node_work(struct work_struct *work)
 	struct wsr_node *node = container_of(to_delayed_work(work),
 					     struct wsr_node, work);
 
+	down_read(&wsr_scopes_sem);
 	mutex_lock(&node->lock);
 	if (node->ages && wsr_node_due(node))
 		wsr_node_look(node);
@@ -208,6 +181,7 @@ static void wsr_node_work(struct work_struct *work)
 		queue_delayed_work(wsr_wq, &node->work,
 				   msecs_to_jiffies(wsr_node_refresh_ms(node)));
 	mutex_unlock(&node->lock);
+	up_read(&wsr_scopes_sem);
 }
 
 static DEFINE_PER_CPU(struct timer_list, wsr_timer);
@@ -307,8 +281,13 @@ int wsr_node_prepare(int nid)
 		node->looks = 0;
 		node->mean_cost_us = 0;
 		node->ages = wsr_ages_alloc(nid);
-		if (!node->ages)
+		if (!node->ages || wsr_log_start(nid)) {
+			wsr_ages_free(node->ages);
+			node->ages = NULL;
 			err = -ENOMEM;
+		} else {
+			atomic_inc(&wsr_nr_watched);
+		}
 	}
 	mutex_unlock(&node->lock);
 	return err;
@@ -325,11 +304,13 @@ void wsr_node_watch(int nid, u32 refresh_ms)
 {
 	struct wsr_node *node = wsr_nodes[nid];
 
+	down_read(&wsr_scopes_sem);
 	mutex_lock(&node->lock);
 	WRITE_ONCE(node->refresh_ms, refresh_ms);
 	/* At once if there was no look yet, or the interval became shorter. */
 	wsr_node_refresh(node);
 	mutex_unlock(&node->lock);
+	up_read(&wsr_scopes_sem);
 }
 
 /**
@@ -347,85 +328,65 @@ void wsr_node_unwatch(int nid)
 
 	mutex_lock(&node->lock);
 	WRITE_ONCE(node->refresh_ms, 0);
-	wsr_ages_free(node->ages);
-	node->ages = NULL;
+	if (node->ages) {
+		atomic_dec(&wsr_nr_watched);
+		wsr_log_stop(nid);
+		wsr_ages_free(node->ages);
+		node->ages = NULL;
+	}
 	mutex_unlock(&node->lock);
 }
 
-static u64 wsr_node_total_bytes(pg_data_t *pgdat)
+/**
+ * wsr_node_splice - the samples of a part of a node belong to another part
+ * @nid: the node
+ * @from: the one part
+ * @to: the other
+ *
+ * Context: needs wsr_scopes_sem for writing.
+ */
+void wsr_node_splice(int nid, struct wsr_scope_node *from,
+		     struct wsr_scope_node *to)
 {
-	u64 pages = 0;
+	struct wsr_node *node = get_wsr_node(nid);
 
-	for (int i = 0; i < MAX_NR_ZONES; i++)
-		pages += zone_managed_pages(&pgdat->node_zones[i]);
-	return pages << PAGE_SHIFT;
-}
+	if (!node)
+		return;
 
-/* The lists of the CPUs are not part of NR_FREE_PAGES, but can be long. */
-static u64 wsr_node_free_bytes(int nid)
-{
-	u64 pages = sum_zone_node_page_state(nid, NR_FREE_PAGES);
-
-	for (int i = 0; i < MAX_NR_ZONES; i++) {
-		struct zone *zone = &NODE_DATA(nid)->node_zones[i];
-		int cpu;
-
-		if (!populated_zone(zone))
-			continue;
-		for_each_online_cpu(cpu)
-			pages += READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset,
-						       cpu)->count);
-	}
-	return pages << PAGE_SHIFT;
-}
-
-/* Fills in all fields of a report but its histogram. */
-static void wsr_node_fill(int nid, struct wsr_scope_report *report,
-			  u64 lru_bytes)
-{
-	pg_data_t *pgdat = NODE_DATA(nid);
-	u64 known;
-
-	report->nid = nid;
-	report->total_bytes = wsr_node_total_bytes(pgdat);
-	report->free_bytes = wsr_node_free_bytes(nid);
-	report->unevictable_bytes =
-		(u64)node_page_state_pages(pgdat, NR_UNEVICTABLE) << PAGE_SHIFT;
-	report->slab_reclaimable_bytes =
-		(u64)node_page_state_pages(pgdat, NR_SLAB_RECLAIMABLE_B)
-		<< PAGE_SHIFT;
-	report->refaulted_bytes =
-		wsr_node_lru_bytes(pgdat, WORKINGSET_REFAULT_ANON,
-				   WORKINGSET_REFAULT_FILE);
-	report->swap_free_bytes =
-		(u64)max(get_nr_swap_pages(), 0L) << PAGE_SHIFT;
-
-	/* The counters are not read at one instant, so they may say too much. */
-	known = report->free_bytes + report->unevictable_bytes + lru_bytes;
-	report->kernel_bytes = report->total_bytes -
-			       min(known, report->total_bytes);
+	mutex_lock(&node->lock);
+	if (node->ages)
+		wsr_ages_splice(node->ages, from->first, &to->first);
+	mutex_unlock(&node->lock);
+	from->first = WSR_NO_SAMPLE;
 }
 
 /**
- * wsr_node_report - make a report of a watched node
+ * wsr_node_report - make a report of a scope on a watched node
  * @nid: the node
+ * @scope: the scope
  * @config: bounds of the histogram
  * @report: the report
  * @stat: numbers about the watching, or NULL
  *
- * Context: may sleep; must not be called in memory reclaim.
- * Return: 0, or -ENODATA if the node is not watched.
+ * Context: may sleep; needs wsr_scopes_sem; must not be called in memory
+ * reclaim.
+ * Return: 0, or -ENODATA if that is not watched.
  */
-int wsr_node_report(int nid, const struct wsr_config *config,
+int wsr_node_report(int nid, struct wsr_scope *scope,
+		    const struct wsr_config *config,
 		    struct wsr_scope_report *report,
 		    struct wsr_node_stat *stat)
 {
+	struct wsr_scope_node *part = &scope->node[nid];
 	struct wsr_node *node = get_wsr_node(nid);
 	u64 then[NR_WSR_TYPES], now[NR_WSR_TYPES];
 	struct wsr_counts counts;
+	struct wsr_look look;
 	u64 now_ms;
 
-	if (!node)
+	lockdep_assert_held(&wsr_scopes_sem);
+
+	if (!node || !part->wanted || scope->offline)
 		return -ENODATA;
 
 	mutex_lock(&node->lock);
@@ -433,26 +394,28 @@ int wsr_node_report(int nid, const struct wsr_config *config,
 		mutex_unlock(&node->lock);
 		return -ENODATA;
 	}
+	if (!part->looks)
+		wsr_node_look(node);
 	now_ms = wsr_node_refresh(node);
-	wsr_ages_count(node->ages, config->idle_age_ms, config->nr_bounds,
-		       now_ms, &counts);
+	wsr_ages_count(node->ages, scope, config->idle_age_ms,
+		       config->nr_bounds, now_ms, &counts, &look);
 	report->age_ms = now_ms - node->looked_ms;
-	report->warming_up = node->looks < 2;
-	memcpy(then, node->bytes, sizeof(then));
+	report->warming_up = part->looks < 2;
+	memcpy(then, part->bytes, sizeof(then));
 	if (stat)
 		*stat = (struct wsr_node_stat) {
-			.look = node->look,
-			.looks = node->looks,
+			.look = look,
+			.looks = part->looks,
 			.cost_us = node->cost_us,
 			.refresh_ms = wsr_node_refresh_ms(node),
 		};
 	mutex_unlock(&node->lock);
 
-	wsr_node_sizes(nid, now);
+	wsr_scope_sizes(scope, nid, now);
 	wsr_fill_bins(report, config->idle_age_ms, config->nr_bounds, &counts,
 		      then, now);
-	wsr_node_fill(nid, report,
-		      now[WSR_SWAP_BACKED] + now[WSR_FILE_BACKED]);
+	wsr_scope_fill(scope, nid, report,
+		       now[WSR_SWAP_BACKED] + now[WSR_FILE_BACKED]);
 	trace_wsr_report(nid, report);
 	return 0;
 }
@@ -461,6 +424,9 @@ static int __init wsr_init(void)
 {
 	int cpu, ret;
 
+	ret = wsr_scopes_init();
+	if (ret)
+		return ret;
 	wsr_wq = alloc_workqueue("wsr", WQ_UNBOUND | WQ_FREEZABLE, 0);
 	if (!wsr_wq)
 		return -ENOMEM;

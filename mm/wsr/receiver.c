@@ -7,12 +7,13 @@
  * that sleeps delays nobody else; and cancelling it is all that is needed to be
  * sure that the callback is not called any more.
  *
- * Locks: wsr_receivers_lock (mutex) > struct wsr_node.lock (mutex)
- *	  struct wsr_receiver_state.lock (spinlock) is the innermost
+ * Locks: wsr_receivers_lock (mutex) > wsr_scopes_sem > struct wsr_node.lock
+ *	  (mutex); struct wsr_receiver_state.lock (spinlock) is the innermost
  */
 #include <linux/bitmap.h>
 #include <linux/bitops.h>
-#include <linux/ktime.h>
+#include <linux/memcontrol.h>
+#include <linux/memory.h>
 #include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
@@ -34,10 +35,14 @@ static DEFINE_MUTEX(wsr_receivers_lock);
 /**
  * struct wsr_receiver_state - the private part of a receiver
  * @list: in wsr_receivers once registered
+ * @in_scope: in the receivers of @scope
  * @receiver: back pointer
  * @name: for tracing
  * @work: makes a report and delivers it
  * @period_work: queues @work once in each period
+ * @scope: what @config is about, with a reference; NULL before the first
+ *	   configuration. Protected by wsr_scopes_sem.
+ * @rcu: frees this
  * @lock: protects @config, @nodes and @reported_ms. Taken in kswapd and in any
  *	  context a request may come from.
  * @config: what the receiver wants; nr_bounds 0: nothing
@@ -50,10 +55,13 @@ static DEFINE_MUTEX(wsr_receivers_lock);
  */
 struct wsr_receiver_state {
 	struct list_head list;
+	struct list_head in_scope;
 	struct wsr_receiver *receiver;
 	const char *name;
 	struct delayed_work work;
 	struct delayed_work period_work;
+	struct wsr_scope *scope;
+	struct rcu_head rcu;
 	spinlock_t lock; /* see above */
 	struct wsr_config config;
 	nodemask_t nodes;
@@ -63,12 +71,6 @@ struct wsr_receiver_state {
 	atomic64_t merged;
 	struct wsr_report *report;
 };
-
-/* 0 is "never". */
-static u64 wsr_now_ms(void)
-{
-	return ktime_to_ms(ktime_get()) + 1;
-}
 
 static void wsr_get_config(struct wsr_receiver_state *state,
 			   struct wsr_config *config, nodemask_t *nodes)
@@ -119,6 +121,92 @@ static bool wsr_reclaim_delay(struct wsr_receiver_state *state, int nid,
 	return wanted;
 }
 
+static void wsr_add_stat(struct wsr_node_stat *sum,
+			 const struct wsr_node_stat *stat)
+{
+	sum->look.samples += stat->look.samples;
+	sum->look.folios += stat->look.folios;
+	sum->look.young += stat->look.young;
+	sum->looks = max(sum->looks, stat->looks);
+	sum->cost_us += stat->cost_us;
+	sum->refresh_ms = max(sum->refresh_ms, stat->refresh_ms);
+}
+
+/* What the nodes have of a cgroup makes up the whole. */
+static void wsr_sum_report(const struct wsr_scope *scope,
+			   struct wsr_report *report, unsigned int nr)
+{
+	struct wsr_scope_report *sum = &report->scopes[0];
+	u64 known = 0;
+
+	*sum = report->scopes[1];
+	for (unsigned int n = 2; n < nr; n++) {
+		const struct wsr_scope_report *part = &report->scopes[n];
+
+		sum->warming_up |= part->warming_up;
+		sum->age_ms = max(sum->age_ms, part->age_ms);
+		sum->unevictable_bytes += part->unevictable_bytes;
+		sum->slab_reclaimable_bytes += part->slab_reclaimable_bytes;
+		sum->slab_unreclaimable_bytes += part->slab_unreclaimable_bytes;
+		sum->kernel_stack_bytes += part->kernel_stack_bytes;
+		sum->page_table_bytes += part->page_table_bytes;
+		sum->refaulted_bytes += part->refaulted_bytes;
+		for (unsigned int i = 0; i < sum->nr_bins; i++) {
+			sum->bins[i].swap_backed_bytes +=
+				part->bins[i].swap_backed_bytes;
+			sum->bins[i].file_backed_bytes +=
+				part->bins[i].file_backed_bytes;
+		}
+	}
+	sum->nid = NUMA_NO_NODE;
+	sum->total_bytes = wsr_scope_total(scope);
+	for (unsigned int i = 0; i < sum->nr_bins; i++)
+		known += sum->bins[i].swap_backed_bytes +
+			 sum->bins[i].file_backed_bytes;
+	known += sum->unevictable_bytes;
+	sum->kernel_bytes = sum->total_bytes - min(known, sum->total_bytes);
+}
+
+static void wsr_fill_report(struct wsr_receiver_state *state,
+			    struct wsr_report *report,
+			    struct wsr_node_stat *stat)
+{
+	struct wsr_node_stat part;
+	struct wsr_config config;
+	unsigned int first, n;
+	nodemask_t nodes;
+	int nid;
+
+	guard(rwsem_read)(&wsr_scopes_sem);
+
+	report->nr_scopes = 0;
+	wsr_get_config(state, &config, &nodes);
+	if (!state->scope || !config.nr_bounds)
+		return;
+
+	if (stat)
+		*stat = (struct wsr_node_stat) {};
+	if (state->scope->memcg)
+		mem_cgroup_flush_stats_ratelimited(state->scope->memcg);
+	first = state->scope->memcg ? 1 : 0;
+	n = first;
+	report->nr_scopes = nr_node_ids + 1;
+	for_each_node_state(nid, N_MEMORY) {
+		if (!node_isset(nid, nodes) ||
+		    wsr_node_report(nid, state->scope, &config,
+				    &report->scopes[n], &part))
+			continue;
+		if (stat)
+			wsr_add_stat(stat, &part);
+		n++;
+	}
+	if (n == first)
+		n = 0;
+	else if (first)
+		wsr_sum_report(state->scope, report, n);
+	report->nr_scopes = n;
+}
+
 static void wsr_report_work(struct work_struct *work)
 {
 	struct wsr_receiver_state *state =
@@ -127,8 +215,6 @@ static void wsr_report_work(struct work_struct *work)
 	struct wsr_report *report = state->report;
 	struct wsr_config config;
 	nodemask_t nodes;
-	unsigned int n = 0;
-	int nid;
 
 	wsr_get_config(state, &config, &nodes);
 	report->reasons = xchg(&state->reasons, 0);
@@ -147,20 +233,14 @@ static void wsr_report_work(struct work_struct *work)
 		}
 	}
 
-	report->nr_scopes = nr_node_ids;
-	for_each_node_state(nid, N_MEMORY) {
-		if (node_isset(nid, nodes) &&
-		    !wsr_node_report(nid, &config, &report->scopes[n], NULL))
-			n++;
-	}
-	report->nr_scopes = n;
+	wsr_fill_report(state, report, NULL);
 
 	spin_lock_irq(&state->lock);
 	state->reported_ms = wsr_now_ms();
 	spin_unlock_irq(&state->lock);
 	WRITE_ONCE(state->reports, state->reports + 1);
 
-	trace_wsr_notify(state->name, report->reasons, n);
+	trace_wsr_notify(state->name, report->reasons, report->nr_scopes);
 	state->receiver->report(state->receiver, report);
 }
 
@@ -209,6 +289,35 @@ void wsr_reclaimed(int nid)
 	rcu_read_unlock();
 }
 
+/**
+ * wsr_memcg_reclaimed - tell receivers that memory of a cgroup was reclaimed
+ * @memcg: the cgroup whose limit, or a write to whose memory.reclaim, was the
+ *	   reason
+ *
+ * Receivers that are configured for the cgroup or for one around it hear of it.
+ *
+ * Context: reclaim. Queues work, does not wait.
+ */
+void wsr_memcg_reclaimed(struct mem_cgroup *memcg)
+{
+#ifdef CONFIG_MEMCG
+	struct wsr_receiver_state *state;
+	struct wsr_scope *scope;
+	u64 delay_ms;
+
+	rcu_read_lock();
+	for (scope = rcu_dereference(memcg->wsr_scope); scope && scope->memcg;
+	     scope = READ_ONCE(scope->parent)) {
+		list_for_each_entry_rcu(state, &scope->receivers, in_scope) {
+			if (wsr_reclaim_delay(state, NUMA_NO_NODE, &delay_ms))
+				wsr_queue_report(state, WSR_REASON_RECLAIM,
+						 delay_ms);
+		}
+	}
+	rcu_read_unlock();
+#endif
+}
+
 /*
  * The shortest refresh interval that receivers want for a node, in ms; 0 if
  * none wants reports of it.
@@ -236,6 +345,8 @@ static void wsr_update_nodes(void)
 	u32 shortest_ms = 0;
 	int nid;
 
+	lockdep_assert_held(&wsr_receivers_lock);
+
 	for_each_node(nid) {
 		u32 refresh_ms = 0;
 
@@ -251,6 +362,129 @@ static void wsr_update_nodes(void)
 			shortest_ms = refresh_ms;
 	}
 	wsr_set_tick(shortest_ms);
+	wsr_log_scopes(shortest_ms, !list_is_singular(&wsr_scopes));
+}
+
+#ifdef CONFIG_MEMORY_HOTPLUG
+static void wsr_hotplug_work_fn(struct work_struct *unused)
+{
+	guard(mutex)(&wsr_receivers_lock);
+	wsr_update_nodes();
+}
+
+/* The locks of memory hotplug must not be waited for with ours, and vice versa. */
+static DECLARE_WORK(wsr_hotplug_work, wsr_hotplug_work_fn);
+
+static int wsr_hotplug(struct notifier_block *self, unsigned long action,
+		       void *arg)
+{
+	if ((action == MEM_ONLINE || action == MEM_OFFLINE) && wsr_wq)
+		queue_work(wsr_wq, &wsr_hotplug_work);
+	/* A look may be at a page that was online a moment ago. */
+	if (action == MEM_OFFLINE)
+		synchronize_rcu();
+	return NOTIFY_OK;
+}
+
+static int __init wsr_hotplug_init(void)
+{
+	return hotplug_memory_notifier(wsr_hotplug, DEFAULT_CALLBACK_PRI);
+}
+subsys_initcall(wsr_hotplug_init);
+#endif
+
+/* A receiver wants, or does not want any more, reports of nodes of a scope. */
+static void wsr_want(struct wsr_scope *scope, const nodemask_t *nodes, bool want)
+{
+	int nid;
+
+	lockdep_assert_held_write(&wsr_scopes_sem);
+
+	for_each_node_mask(nid, *nodes) {
+		struct wsr_scope_node *part;
+
+		if (nid >= nr_node_ids)
+			break;
+		part = &scope->node[nid];
+		if (want && !part->wanted++) {
+			part->looks = 0;
+			part->own_level = WSR_NO_LEVEL;
+		} else if (!want) {
+			part->wanted--;
+		}
+	}
+}
+
+/* Nothing is wanted any more. Returns the scope, whose reference is passed on. */
+static struct wsr_scope *wsr_unwant(struct wsr_receiver_state *state)
+{
+	struct wsr_scope *scope = state->scope;
+
+	if (!scope)
+		return NULL;
+
+	down_write(&wsr_scopes_sem);
+	if (state->config.nr_bounds)
+		wsr_want(scope, &state->nodes, false);
+	list_del_rcu(&state->in_scope);
+	state->scope = NULL;
+	up_write(&wsr_scopes_sem);
+	return scope;
+}
+
+/*
+ * Puts a configuration in force. The references to the scopes of the old and the
+ * new one change hands.
+ */
+static struct wsr_scope *wsr_switch(struct wsr_receiver_state *state,
+				    const struct wsr_config *config,
+				    const nodemask_t *nodes,
+				    struct wsr_scope *scope)
+{
+	struct wsr_scope *old = state->scope;
+
+	down_write(&wsr_scopes_sem);
+	if (old && old != scope) {
+		list_del_rcu(&state->in_scope);
+		/* A reader of the one list must not end up in the other. */
+		synchronize_rcu();
+	}
+	if (old != scope)
+		list_add_tail_rcu(&state->in_scope, &scope->receivers);
+	state->scope = scope;
+
+	/* First the new one: what was wanted until now stays as it is. */
+	if (config->nr_bounds)
+		wsr_want(scope, nodes, true);
+	if (old && state->config.nr_bounds)
+		wsr_want(old, &state->nodes, false);
+
+	spin_lock_irq(&state->lock);
+	state->config = *config;
+	state->config.nodes = NULL;
+	state->config.memcg = NULL;
+	state->nodes = *nodes;
+	spin_unlock_irq(&state->lock);
+	up_write(&wsr_scopes_sem);
+	return old;
+}
+
+/**
+ * wsr_report_alloc - make room for a report
+ *
+ * Context: may sleep.
+ * Return: the report, to be freed with kvfree(), or NULL if there is no memory.
+ */
+struct wsr_report *wsr_report_alloc(void)
+{
+	struct wsr_report *report;
+
+	/* All nodes, and the sum of them */
+	report = kvzalloc(struct_size(report, scopes, nr_node_ids + 1),
+			  GFP_KERNEL);
+	if (report)
+		report->nr_scopes = nr_node_ids + 1;
+	return report;
 }
 
 /**
@@ -275,12 +509,12 @@ struct wsr_receiver *wsr_receiver_alloc(const char *fmt, ...)
 	va_start(args, fmt);
 	state->name = kvasprintf(GFP_KERNEL, fmt, args);
 	va_end(args);
-	state->report = kvzalloc(struct_size(state->report, scopes,
-					     nr_node_ids), GFP_KERNEL);
+	state->report = wsr_report_alloc();
 	if (!state->name || !state->report)
 		goto err_free_state;
 
 	INIT_LIST_HEAD(&state->list);
+	INIT_LIST_HEAD(&state->in_scope);
 	INIT_DELAYED_WORK(&state->work, wsr_report_work);
 	INIT_DEFERRABLE_WORK(&state->period_work, wsr_period_work);
 	spin_lock_init(&state->lock);
@@ -335,13 +569,14 @@ EXPORT_SYMBOL_GPL(wsr_receiver_register);
  *
  * Context: may sleep.
  * Return: 0; -EINVAL if a value is out of range, no node is given or the
- * receiver is not registered; -ENOMEM. After an error the old configuration is
- * still in force.
+ * receiver is not registered; -ENODEV if the cgroup was removed; -ENOMEM. After
+ * an error the old configuration is still in force.
  */
 int wsr_receiver_configure(struct wsr_receiver *receiver,
 			   const struct wsr_config *config)
 {
 	struct wsr_receiver_state *state = receiver->state;
+	struct wsr_scope *scope;
 	nodemask_t nodes;
 	int nid, err;
 
@@ -357,6 +592,10 @@ int wsr_receiver_configure(struct wsr_receiver *receiver,
 	if (list_empty(&state->list))
 		return -EINVAL;
 
+	scope = wsr_scope_get(config->memcg);
+	if (IS_ERR(scope))
+		return PTR_ERR(scope);
+
 	for_each_node_state(nid, N_MEMORY) {
 		if (!config->nr_bounds || !node_isset(nid, nodes))
 			continue;
@@ -365,16 +604,14 @@ int wsr_receiver_configure(struct wsr_receiver *receiver,
 			break;
 	}
 	if (!err) {
-		spin_lock_irq(&state->lock);
-		state->config = *config;
-		state->config.nodes = NULL;
-		state->nodes = nodes;
-		spin_unlock_irq(&state->lock);
+		scope = wsr_switch(state, config, &nodes, scope);
 		wsr_queue_period(state, config->period_ms);
 		/* It may wait for a distance that does not hold any more. */
 		if (delayed_work_pending(&state->work))
 			mod_delayed_work(wsr_wq, &state->work, 0);
 	}
+	/* The old one, or, after an error, the new one. */
+	wsr_scope_put(scope);
 	/* After an error, this undoes what was prepared. */
 	wsr_update_nodes();
 	return err;
@@ -415,19 +652,18 @@ void wsr_receiver_free(struct wsr_receiver *receiver)
 	mutex_lock(&wsr_receivers_lock);
 	if (!list_empty(&state->list)) {
 		list_del_rcu(&state->list);
+		wsr_scope_put(wsr_unwant(state));
 		wsr_update_nodes();
 	}
 	mutex_unlock(&wsr_receivers_lock);
 
-	/* From here on nothing but the works themselves can queue them... */
-	synchronize_rcu();
-	/* ... and they can't any more, one after the other. */
+	/* From here on nobody can queue them any more, whoever still has it. */
 	disable_delayed_work_sync(&state->period_work);
 	disable_delayed_work_sync(&state->work);
 
 	kvfree(state->report);
 	kfree(state->name);
-	kfree(state);
+	kfree_rcu(state, rcu);
 	kfree(receiver);
 }
 EXPORT_SYMBOL_GPL(wsr_receiver_free);
@@ -444,4 +680,20 @@ void wsr_receiver_stat(struct wsr_receiver *receiver,
 {
 	stat->reports = READ_ONCE(receiver->state->reports);
 	stat->merged = atomic64_read(&receiver->state->merged);
+}
+
+/**
+ * wsr_receiver_make - make the report a receiver would be given now
+ * @receiver: a registered receiver
+ * @report: from wsr_report_alloc()
+ * @stat: numbers about the watching, or NULL
+ *
+ * Context: may sleep; must not be called in memory reclaim.
+ * Return: 0, or -ENODATA if there is nothing to report.
+ */
+int wsr_receiver_make(struct wsr_receiver *receiver, struct wsr_report *report,
+		      struct wsr_node_stat *stat)
+{
+	wsr_fill_report(receiver->state, report, stat);
+	return report->nr_scopes ? 0 : -ENODATA;
 }

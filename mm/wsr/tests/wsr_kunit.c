@@ -88,7 +88,7 @@ static u64 wsr_sum(const u64 *values, unsigned int nr)
 
 static void wsr_scale_test(struct kunit *test)
 {
-	unsigned int n[WSR_MAX_BINS] = { 1, 0, 2, 1 };
+	u64 n[WSR_MAX_BINS] = { 1, 0, 2, 1 };
 	u64 out[WSR_MAX_BINS];
 
 	wsr_scale(n, 4, 4096, out);
@@ -119,7 +119,7 @@ static void wsr_scale_sum_test(struct kunit *test)
 
 	for (unsigned int s = 0; s < ARRAY_SIZE(sizes); s++) {
 		for (unsigned int seed = 1; seed < 200; seed++) {
-			unsigned int n[WSR_MAX_BINS];
+			u64 n[WSR_MAX_BINS];
 			u64 total = 0;
 
 			for (unsigned int i = 0; i < WSR_MAX_BINS; i++) {
@@ -144,8 +144,8 @@ static void wsr_fill_bins_test(struct kunit *test)
 {
 	static const u32 bounds[WSR_MAX_BOUNDS] = { 1000, 5000 };
 	struct wsr_counts counts = {
-		.n = { [WSR_SWAP_BACKED] = { 3, 0, 1 },
-		       [WSR_FILE_BACKED] = { 0, 1, 1 } },
+		.known = { [WSR_SWAP_BACKED] = { 3, 0, 1 },
+			   [WSR_FILE_BACKED] = { 0, 1, 1 } },
 	};
 	u64 then[NR_WSR_TYPES] = { 4000, 300 };
 	u64 more[NR_WSR_TYPES] = { 5000, 150 };
@@ -177,6 +177,107 @@ static void wsr_fill_bins_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, report->bins[1].swap_backed_bytes, 1000);
 }
 
+/* Unknown ages are like those of the known that are at least as old. */
+static void wsr_place_unknown_test(struct kunit *test)
+{
+	u64 known[4] = { 50, 10, 0, 30 };
+	static const u64 unknown[4] = { 9, 8, 3, 0 };
+	static const u64 nothing[4];
+	u64 none[4] = {};
+
+	/* 5, 1, 0, 3; then of 11 and 33: 2, 0, 6; then all 3 */
+	wsr_place_unknown(known, unknown, 4);
+	KUNIT_EXPECT_EQ(test, known[0], 55);
+	KUNIT_EXPECT_EQ(test, known[1], 13);
+	KUNIT_EXPECT_EQ(test, known[2], 0);
+	KUNIT_EXPECT_EQ(test, known[3], 42);
+
+	/* Nothing known that is as old: the bound is all there is. */
+	wsr_place_unknown(none, unknown, 4);
+	KUNIT_EXPECT_EQ(test, none[0], 9);
+	KUNIT_EXPECT_EQ(test, none[1], 8);
+	KUNIT_EXPECT_EQ(test, none[2], 3);
+	KUNIT_EXPECT_EQ(test, none[3], 0);
+
+	wsr_place_unknown(none, nothing, 4);
+	KUNIT_EXPECT_EQ(test, wsr_sum(none, 4), 20);
+}
+
+/* Whatever the numbers, no sample is lost. */
+static void wsr_place_unknown_sum_test(struct kunit *test)
+{
+	for (unsigned int seed = 1; seed < 500; seed++) {
+		u64 known[WSR_MAX_BINS], unknown[WSR_MAX_BINS];
+		u64 total;
+
+		for (unsigned int i = 0; i < WSR_MAX_BINS; i++) {
+			known[i] = (seed * 2654435761U >> i) % 3 ? 0 :
+				   (seed * 40503U >> i) % 1000;
+			unknown[i] = (seed * 2246822519U >> i) % 1000;
+		}
+		total = wsr_sum(known, WSR_MAX_BINS) +
+			wsr_sum(unknown, WSR_MAX_BINS);
+		wsr_place_unknown(known, unknown, WSR_MAX_BINS);
+		KUNIT_ASSERT_EQ(test, wsr_sum(known, WSR_MAX_BINS), total);
+	}
+}
+
+/* At each level, each block has one sample, and it is one of those below. */
+static void wsr_level_test(struct kunit *test)
+{
+	for (unsigned int level = 0; level < 12; level++) {
+		for (unsigned long block = 1000; block < 1016; block++) {
+			unsigned long first = block << level;
+			unsigned long pfn = wsr_level_pfn(block, level);
+			unsigned int n = 0;
+
+			KUNIT_ASSERT_EQ(test, pfn >> level, block);
+			for (unsigned long i = 0; i < 1UL << level; i++)
+				n += wsr_level(first + i, 0) >= level;
+			KUNIT_ASSERT_EQ(test, n, 1);
+			KUNIT_ASSERT_GE(test, wsr_level(pfn, 0), level);
+			/* of a folio, the level is that of its best page */
+			KUNIT_ASSERT_EQ(test, wsr_level(first, level),
+					wsr_level(pfn, 0));
+		}
+	}
+	KUNIT_EXPECT_LE(test, wsr_level(0, 0), WSR_MAX_LEVEL);
+	KUNIT_EXPECT_LE(test, wsr_level(ULONG_MAX, 0), WSR_MAX_LEVEL);
+}
+
+/* Samples are not in step with anything regular: each stride gets its share. */
+static void wsr_level_stride_test(struct kunit *test)
+{
+	for (unsigned int shift = 0; shift < 10; shift++) {
+		unsigned int n = 0;
+
+		for (unsigned long i = 0; i < 16384; i++)
+			n += wsr_level((i << shift) + (i & 1), 0) >= 4;
+		KUNIT_EXPECT_GT(test, n, 1024 - 200);
+		KUNIT_EXPECT_LT(test, n, 1024 + 200);
+	}
+}
+
+static void wsr_choose_level_test(struct kunit *test)
+{
+	unsigned int level;
+
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 0), 0);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 8192), 0);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 8193), 1);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 16384), 1);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(1, 7000), 1);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(1, 6000), 0);
+	KUNIT_EXPECT_LE(test, wsr_choose_level(0, U64_MAX), WSR_MAX_LEVEL);
+
+	/* A size that changes a bit does not change the level. */
+	for (u64 pages = 1; pages < 1ULL << 40; pages = pages * 5 / 4 + 1) {
+		level = wsr_choose_level(WSR_NO_LEVEL, pages);
+		KUNIT_ASSERT_EQ(test, wsr_choose_level(level, pages * 7 / 8),
+				level);
+	}
+}
+
 static struct kunit_case wsr_histogram_cases[] = {
 	KUNIT_CASE(wsr_bounds_test),
 	KUNIT_CASE(wsr_config_test),
@@ -185,6 +286,11 @@ static struct kunit_case wsr_histogram_cases[] = {
 	KUNIT_CASE(wsr_scale_test),
 	KUNIT_CASE(wsr_scale_sum_test),
 	KUNIT_CASE(wsr_fill_bins_test),
+	KUNIT_CASE(wsr_place_unknown_test),
+	KUNIT_CASE(wsr_place_unknown_sum_test),
+	KUNIT_CASE(wsr_level_test),
+	KUNIT_CASE(wsr_level_stride_test),
+	KUNIT_CASE(wsr_choose_level_test),
 	{}
 };
 

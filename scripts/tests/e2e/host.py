@@ -38,6 +38,15 @@ def test_overlay_tool(_env):
     return f"{re.search(r'Ran ([0-9]+) tests?', output).group(1)} subtests"
 
 
+def test_accuracy_arithmetic(_env):
+    tests = 0
+    for name in ("distribution", "accuracy_plot"):
+        output = run([sys.executable, "-B",
+                      vm.ROOT / f"scripts/tests/test_{name}.py"])
+        tests += int(re.search(r"Ran ([0-9]+) tests?", output).group(1))
+    return f"{tests} subtests"
+
+
 def test_patches_are_complete(_env):
     run([vm.ROOT / "scripts/overlay", "check"])
 

@@ -8,9 +8,9 @@ from e2e import Skip, check
 KSFT_SKIP = 4
 
 
-def run_selftest(guest, command):
+def run_selftest(guest, command, timeout=180):
     """Returns a note about the subtests and all of the output."""
-    status, output = guest.run(f"cd /kselftest/wsr && ./{command}", timeout=180)
+    status, output = guest.run(f"cd /kselftest/wsr && ./{command}", timeout)
     results = re.findall(r"^(ok|not ok) \d+ (.*)", output, re.MULTILINE)
     skipped = [text for _, text in results if "# SKIP" in text]
     if status == KSFT_SKIP:
@@ -26,6 +26,17 @@ def run_selftest(guest, command):
 
 def test_node_files(env):
     return run_selftest(env.guest("plain"), "node_files")[0]
+
+
+def test_memcg_files(env):
+    """On two nodes, which have to add up to a cgroup."""
+    guest = env.start("memcg", memory="512M", nodes=2, swap="64M", disk=True)
+    try:
+        note, _ = run_selftest(guest, "memcg_files /mnt", timeout=400)
+        guest.check_logs()
+    finally:
+        env.close_guest("memcg")
+    return note
 
 
 def test_poll(env):

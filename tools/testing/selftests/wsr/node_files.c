@@ -14,7 +14,6 @@
 #include "../kselftest.h"
 #include "working_set.h"
 
-#define FIFTEEN_BOUNDS "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15"
 #define LOCKED_BYTES (16UL << 20)
 
 static const struct {
@@ -35,53 +34,6 @@ static const char * const stat_keys[] = {
 	"notifications", "merged",
 };
 
-static const struct {
-	const char *file;
-	const char *value;
-} valid[] = {
-	{ "intervals_ms", "1" },
-	{ "intervals_ms", "1000,5000,30000" },
-	{ "intervals_ms", "1000,4294967295" },
-	{ "intervals_ms", FIFTEEN_BOUNDS },
-	{ "refresh_ms", "20" },
-	{ "refresh_ms", "2500" },
-	{ "report_ms", "0" },
-	{ "report_ms", "3000" },
-};
-
-static const struct {
-	const char *file;
-	const char *value;
-} invalid[] = {
-	{ "intervals_ms", "0" },
-	{ "intervals_ms", "0,1000" },
-	{ "intervals_ms", "-1000" },
-	{ "intervals_ms", "1000,1000" },
-	{ "intervals_ms", "5000,1000" },
-	{ "intervals_ms", "1000,,5000" },
-	{ "intervals_ms", ",1000" },
-	{ "intervals_ms", "1000,5000ms" },
-	{ "intervals_ms", "soon" },
-	{ "intervals_ms", "99999999999999999999999" },
-	{ "intervals_ms", FIFTEEN_BOUNDS ",16" },
-	{ "refresh_ms", "0" },
-	{ "refresh_ms", "19" },
-	{ "refresh_ms", "-1" },
-	{ "refresh_ms", "often" },
-	{ "refresh_ms", "99999999999999999999999" },
-	{ "report_ms", "-1" },
-	{ "report_ms", "never" },
-	{ "report_ms", "99999999999999999999999" },
-};
-
-static bool reads(const char *file, const char *value)
-{
-	char text[256], expected[256];
-
-	snprintf(expected, sizeof(expected), "%s\n", value);
-	return !ws_read(file, text, sizeof(text)) && !strcmp(text, expected);
-}
-
 static void test_mode(int i)
 {
 	struct stat status;
@@ -99,32 +51,22 @@ static void test_defaults(void)
 	    strspn(intervals, "\n") != strlen(intervals))
 		ksft_test_result_skip("defaults: somebody has set intervals_ms\n");
 	else
-		ksft_test_result(reads("refresh_ms", "1000") &&
-				 reads("report_ms", "0"),
+		ksft_test_result(ws_reads("refresh_ms", "1000") &&
+				 ws_reads("report_ms", "0"),
 				 "by default: off, refresh_ms 1000, report_ms 0\n");
 }
 
-static void test_valid(int i)
+static void test_settings(void)
 {
-	char line[256];
+	const struct ws_setting *setting;
 
-	/* As echo would write it */
-	snprintf(line, sizeof(line), "%s\n", valid[i].value);
-	ksft_test_result(!ws_write(valid[i].file, line) &&
-			 reads(valid[i].file, valid[i].value),
-			 "%s takes \"%s\"\n", valid[i].file, valid[i].value);
-}
-
-static void test_invalid(int i)
-{
-	const char *file = invalid[i].file;
-	const char *old = strcmp(file, "intervals_ms") ? "2000" : "1000,7000";
-
-	ksft_test_result(!ws_write(file, old) &&
-			 ws_write(file, invalid[i].value) == -EINVAL &&
-			 reads(file, old),
-			 "%s refuses \"%s\" and stays as it was\n", file,
-			 invalid[i].value);
+	for (setting = ws_valid; setting->file; setting++)
+		ksft_test_result(ws_takes(setting), "%s takes \"%s\"\n",
+				 setting->file, setting->value);
+	for (setting = ws_invalid; setting->file; setting++)
+		ksft_test_result(ws_refuses(setting),
+				 "%s refuses \"%s\" and stays as it was\n",
+				 setting->file, setting->value);
 }
 
 static void test_bins(void)
@@ -227,16 +169,12 @@ int main(void)
 {
 	ksft_print_header();
 	ws_init();
-	ksft_set_plan(ARRAY_SIZE(files) + ARRAY_SIZE(valid) +
-		      ARRAY_SIZE(invalid) + 8);
+	ksft_set_plan(ARRAY_SIZE(files) + ws_nr_settings() + 8);
 
 	test_defaults();
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		test_mode(i);
-	for (size_t i = 0; i < ARRAY_SIZE(valid); i++)
-		test_valid(i);
-	for (size_t i = 0; i < ARRAY_SIZE(invalid); i++)
-		test_invalid(i);
+	test_settings();
 	test_bins();
 	test_keys();
 	test_sum();

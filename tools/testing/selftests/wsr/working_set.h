@@ -3,6 +3,7 @@
 #ifndef _SELFTESTS_WSR_WORKING_SET_H
 #define _SELFTESTS_WSR_WORKING_SET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,12 +27,23 @@ struct ws_histogram {
  */
 void ws_init(void);
 
+/*
+ * From now on all the functions below are about the files of this cgroup, which
+ * is given by its path; ws_init() has to come first.
+ */
+void ws_use_cgroup(const char *cgroup);
+
 /* Path of a file, valid until the next call */
 const char *ws_path(const char *file);
 
-/* Both return 0 or -errno; ws_read() ends the text with a NUL. */
+/* All return 0 or -errno; what is read ends with a NUL. */
 int ws_read(const char *file, char *text, size_t size);
 int ws_write(const char *file, const char *text);
+int ws_read_path(const char *path, char *text, size_t size);
+int ws_write_path(const char *path, const char *text);
+
+/* Is this value, and a line feed, all that is in the file? */
+bool ws_reads(const char *file, const char *value);
 
 /*
  * Parse text in the format of the file histogram; -1 if it has another one.
@@ -40,8 +52,30 @@ int ws_write(const char *file, const char *text);
 int ws_parse_histogram(const char *text, struct ws_histogram *histogram);
 void ws_read_histogram(struct ws_histogram *histogram);
 
-/* Value of a key in the file stat; exits as failed if there is no such key. */
+/*
+ * Value of a key in the file stat, or in another file with lines "key value";
+ * both exit as failed if there is no such key.
+ */
 uint64_t ws_stat(const char *key);
+uint64_t ws_value(const char *path, const char *key);
+
+struct ws_setting {
+	const char *file;
+	const char *value;
+};
+
+/* What the settings take, and what they do not; the last one is all NULL. */
+extern const struct ws_setting ws_valid[];
+extern const struct ws_setting ws_invalid[];
+
+/* Number of both together */
+int ws_nr_settings(void);
+
+/* Can this be written, and then read? */
+bool ws_takes(const struct ws_setting *setting);
+
+/* Is this an invalid argument, and nothing changed by it? */
+bool ws_refuses(const struct ws_setting *setting);
 
 double ws_seconds(void);
 
