@@ -554,9 +554,8 @@ static bool wsr_look_at(struct wsr_looking *looking, struct wsr_sample *sample,
 		return sample->level >= part->level;
 	}
 
-	if (order < sample->order) {
+	if (order < sample->order)
 		wsr_ages_split(looking->ages, sample, order, part->level);
-	}
 	/* Never smaller than its level, see wsr_weight(). */
 	sample->order = order;
 	sample->level = max_t(unsigned int, sample->level,

@@ -29,7 +29,7 @@
  * @lost: there were more
  */
 struct wsr_log {
-	spinlock_t lock;
+	spinlock_t lock; /* see above */
 	struct wsr_event *events;
 	unsigned int nr;
 	bool lost;
@@ -55,7 +55,6 @@ static u8 wsr_finest_level = WSR_NO_LEVEL;
 
 DEFINE_STATIC_KEY_FALSE(wsr_moves_key);
 DEFINE_STATIC_KEY_FALSE(wsr_births_key);
-EXPORT_SYMBOL_GPL(wsr_moves_key);
 
 /* What the keys should be; written by wsr_log_scopes(). */
 static bool wsr_want_moves, wsr_want_births;
@@ -308,4 +307,3 @@ void __wsr_folio_moved(struct folio *to, struct page *page)
 	wsr_log_event(nid, folio_pfn(to), folio_nid(from) == nid ?
 					  folio_pfn(from) : WSR_ELSEWHERE);
 }
-EXPORT_SYMBOL_GPL(__wsr_folio_moved);
