@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/page_idle.h>
+#include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <asm/tlbflush.h>
@@ -113,8 +114,12 @@ static bool wsr_clear_young(struct folio *folio, struct vm_area_struct *vma,
 	struct wsr_walk *walk = arg;
 	bool young = false;
 
-	/* @addr is where the part of the folio begins that is in the mapping. */
-	unsigned long skipped = first - folio_pgoff(folio);
+	/*
+	 * @addr is where the part of the folio begins that is in the mapping. The
+	 * index of a KSM folio tells nothing, and there is only one page.
+	 */
+	unsigned long skipped = folio_test_ksm(folio) ? 0 :
+				first - folio_pgoff(folio);
 
 	for (unsigned long i = skipped + step / 2; i < nr; i += step) {
 		unsigned long at = addr + ((i - skipped) << PAGE_SHIFT);

@@ -63,6 +63,9 @@
 /* Looks between two searches for samples that should be there, but are not. */
 #define WSR_FIND_LOOKS	16
 
+#define WSR_PFN_BITS	44
+#define WSR_OWNER_BITS	22
+
 /**
  * struct wsr_sample - what is known of a sampled folio
  * @pfn: the first page frame
@@ -83,7 +86,7 @@
  * @hash_next: next sample in the same bucket, or WSR_NO_SAMPLE
  */
 struct wsr_sample {
-	u64 pfn : 40;
+	u64 pfn : WSR_PFN_BITS;
 	u64 order : 5;
 	u64 level : 5;
 	u64 boost : 4;
@@ -96,7 +99,7 @@ struct wsr_sample {
 	u64 foreign : 1;
 	u64 missed : 1;
 	u64 seen_ms : 40;
-	u64 owner : 24;
+	u64 owner : WSR_OWNER_BITS;
 	u32 next;
 	u32 hash_next;
 };
@@ -297,11 +300,11 @@ static struct folio *wsr_get_folio(int nid, unsigned long pfn)
 		return NULL;
 
 	folio = page_folio(page);
-	if (!folio_test_lru(folio) || folio_test_unevictable(folio) ||
-	    !folio_try_get(folio))
+	if (!folio_test_lru(folio) || !folio_try_get(folio))
 		return NULL;
 
-	if (page_folio(page) != folio || !folio_test_lru(folio)) {
+	if (page_folio(page) != folio || !folio_test_lru(folio) ||
+	    folio_test_unevictable(folio)) {
 		folio_put(folio);
 		return NULL;
 	}
@@ -313,7 +316,7 @@ static unsigned int wsr_owner(struct folio *folio)
 {
 	unsigned long mapping = (unsigned long)READ_ONCE(folio->mapping);
 
-	return hash_64(mapping + READ_ONCE(folio->index), 24) ?: 1;
+	return hash_64(mapping + READ_ONCE(folio->index), WSR_OWNER_BITS) ?: 1;
 }
 
 /*
@@ -360,6 +363,19 @@ static unsigned int wsr_level_needed(struct folio *folio, int nid)
 	return level;
 }
 
+/* What @from stood for is a part of the folio of @to now. */
+static void wsr_merge_samples(struct wsr_ages *ages, struct wsr_sample *to,
+			      struct wsr_sample *from)
+{
+	if (from->known)
+		to->seen_ms = to->known ? max_t(u64, to->seen_ms, from->seen_ms) :
+					  from->seen_ms;
+	to->known |= from->known;
+	to->born |= from->born;
+	to->level = max_t(unsigned int, to->level, from->level);
+	wsr_drop_sample(ages, from);
+}
+
 /*
  * Contents moved. There is at most one sample for a place, so if several become
  * one (collapse), the youngest of them is kept.
@@ -375,10 +391,8 @@ static void wsr_ages_moved(struct wsr_ages *ages, const struct wsr_event *event)
 		from = NULL;
 
 	if (to && to->moved) {
-		if (from && from->known) {
-			to->seen_ms = max_t(u64, to->seen_ms, from->seen_ms);
-			wsr_drop_sample(ages, from);
-		}
+		if (from)
+			wsr_merge_samples(ages, to, from);
 		return;
 	}
 	if (to)
@@ -391,9 +405,10 @@ static void wsr_ages_moved(struct wsr_ages *ages, const struct wsr_event *event)
 		wsr_hash_sample(ages, from);
 		return;
 	}
+	/* Nobody but us knows of what another node has sampled. */
 	to = wsr_add_sample(ages, event->to, 0);
 	if (to)
-		to->foreign = true;
+		to->foreign = event->from != WSR_ELSEWHERE;
 }
 
 static void wsr_ages_event(const struct wsr_event *event, void *arg)
@@ -401,10 +416,10 @@ static void wsr_ages_event(const struct wsr_event *event, void *arg)
 	struct wsr_ages *ages = arg;
 	struct wsr_sample *sample;
 
-	if (event->from != WSR_BORN) {
+	if (!event->born) {
 		wsr_ages_moved(ages, event);
 	} else if (!wsr_find_sample(ages, event->to)) {
-		sample = wsr_add_sample(ages, event->to, 0);
+		sample = wsr_add_sample(ages, event->to, event->order);
 		if (sample)
 			sample->born = true;
 	}
@@ -413,12 +428,16 @@ static void wsr_ages_event(const struct wsr_event *event, void *arg)
 /* Look at the samples of all blocks of a level that are not in the table. */
 static void wsr_ages_find(struct wsr_ages *ages, unsigned int level)
 {
-	pg_data_t *pgdat = NODE_DATA(ages->nid);
-	unsigned long block = pgdat->node_start_pfn >> level;
-	unsigned long last = (pgdat_end_pfn(pgdat) - 1) >> level;
+	unsigned long start = READ_ONCE(NODE_DATA(ages->nid)->node_start_pfn);
+	unsigned long nr = READ_ONCE(NODE_DATA(ages->nid)->node_spanned_pages);
 	unsigned long done = ULONG_MAX;
 
-	for (; block <= last; block++) {
+	/* The last memory may just have gone. */
+	if (!nr)
+		return;
+
+	for (unsigned long block = start >> level;
+	     block <= (start + nr - 1) >> level; block++) {
 		unsigned long pfn = wsr_level_pfn(block, level);
 		struct wsr_sample *sample;
 		struct folio *folio;
@@ -541,8 +560,8 @@ static bool wsr_look_at(struct wsr_looking *looking, struct wsr_sample *sample,
 
 	born = sample->born || (sample->owner && sample->owner != owner &&
 				!sample->moved);
-	/* Contents that are new here are sampled by their place. */
-	if (born || !sample->owner) {
+	/* Contents that are new, and have not moved, are sampled by their place. */
+	if (!sample->moved && (born || !sample->owner)) {
 		sample->order = order;
 		sample->level = min_t(unsigned int, WSR_MAX_LEVEL,
 				      wsr_level(sample->pfn, order));
@@ -658,12 +677,12 @@ static unsigned int wsr_ages_levels(struct wsr_ages *ages)
 			       span >> level > WSR_MAX_PASS)
 				level++;
 		}
-		if (level < part->own_level)
-			part->find = true;
 		part->own_level = level;
 		if (scope->parent)
 			level = min_t(unsigned int, level,
 				      scope->parent->node[ages->nid].level);
+		if (level < part->level)
+			part->find = true;
 		WRITE_ONCE(part->level, level);
 		finest = min(finest, level);
 
@@ -714,6 +733,8 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		.last_ms = last_ms,
 		.now_ms = now_ms,
 	};
+	bool whole_ready = wsr_log_ready(false);
+	bool memcgs_ready = wsr_log_ready(true);
 	struct wsr_scope *scope;
 	unsigned int find;
 
@@ -740,9 +761,10 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 
 		part->first = WSR_NO_SAMPLE;
 		part->look = (struct wsr_look) {};
-		part->find = ages->lost;
-		/* New folios are not told of yet. */
-		part->catch_up = !wsr_log_ready(scope != wsr_whole);
+		part->find = false;
+		/* Not all new folios were told of yet when this began. */
+		part->catch_up = scope == wsr_whole ? !whole_ready :
+						      !memcgs_ready;
 	}
 
 	/* Splits add samples at the end. */
@@ -757,6 +779,7 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		struct wsr_scope_node *part = &scope->node[ages->nid];
 
 		part->looks++;
+		part->find |= ages->lost;
 		if (scope != wsr_whole && part->wanted &&
 		    part->looks % WSR_FIND_LOOKS == 0)
 			wsr_ages_check(ages, scope);

@@ -158,6 +158,7 @@ void wsr_scope_put(struct wsr_scope *scope);
 struct wsr_scope *wsr_scope_find(struct mem_cgroup *memcg);
 struct wsr_scope *wsr_scope_of(struct folio *folio);
 void wsr_scope_inherit(struct mem_cgroup *memcg);
+bool wsr_scope_own(struct mem_cgroup *memcg);
 void wsr_scope_remove(struct mem_cgroup *memcg);
 bool wsr_scope_inside(const struct wsr_scope *scope,
 		      const struct wsr_scope *around);
@@ -171,16 +172,18 @@ void wsr_scope_fill(const struct wsr_scope *scope, int nid,
 /**
  * struct wsr_event - something that happened to a folio
  * @to: its page frame number
- * @from: where its contents were before; WSR_BORN: they are new;
- *	  WSR_ELSEWHERE: on another node
+ * @from: where its contents were before; WSR_ELSEWHERE: on another node
+ * @born: the contents are new
+ * @order: the order of the folio, if @born
  */
 struct wsr_event {
-	unsigned long to;
+	u64 to : 58;
+	u64 born : 1;
+	u64 order : 5;
 	unsigned long from;
 };
 
-#define WSR_BORN	ULONG_MAX
-#define WSR_ELSEWHERE	(ULONG_MAX - 1)
+#define WSR_ELSEWHERE	ULONG_MAX
 
 int wsr_log_start(int nid);
 void wsr_log_stop(int nid);

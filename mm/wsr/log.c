@@ -59,18 +59,26 @@ DEFINE_STATIC_KEY_FALSE(wsr_births_key);
 /* What the keys should be; written by wsr_log_scopes(). */
 static bool wsr_want_moves, wsr_want_births;
 
-static void wsr_set_key(struct static_key_false *key, bool on)
+/* The keys are on, on all CPUs; written by wsr_keys_work(). */
+static bool wsr_moves_on, wsr_births_on;
+
+static void wsr_set_key(struct static_key_false *key, bool want, bool *on)
 {
-	if (on)
+	if (!want)
+		WRITE_ONCE(*on, false);
+	if (want)
 		static_branch_enable(key);
 	else
 		static_branch_disable(key);
+	if (want)
+		WRITE_ONCE(*on, true);
 }
 
 static void wsr_keys_work(struct work_struct *work)
 {
-	wsr_set_key(&wsr_moves_key, READ_ONCE(wsr_want_moves));
-	wsr_set_key(&wsr_births_key, READ_ONCE(wsr_want_births));
+	wsr_set_key(&wsr_moves_key, READ_ONCE(wsr_want_moves), &wsr_moves_on);
+	wsr_set_key(&wsr_births_key, READ_ONCE(wsr_want_births),
+		    &wsr_births_on);
 }
 
 /*
@@ -91,9 +99,7 @@ void wsr_log_scopes(bool nodes, bool memcgs)
 {
 	WRITE_ONCE(wsr_want_moves, nodes);
 	WRITE_ONCE(wsr_want_births, memcgs);
-	if (static_key_enabled(&wsr_moves_key) != nodes ||
-	    static_key_enabled(&wsr_births_key) != memcgs)
-		queue_work(wsr_wq, &wsr_keys);
+	queue_work(wsr_wq, &wsr_keys);
 }
 
 /**
@@ -105,8 +111,7 @@ void wsr_log_scopes(bool nodes, bool memcgs)
  */
 bool wsr_log_ready(bool memcg)
 {
-	return static_key_enabled(&wsr_moves_key) &&
-	       (!memcg || static_key_enabled(&wsr_births_key));
+	return READ_ONCE(wsr_moves_on) && (!memcg || READ_ONCE(wsr_births_on));
 }
 
 /**
@@ -246,7 +251,8 @@ bool wsr_log_drain(int nid, void (*event)(const struct wsr_event *event,
 	return lost;
 }
 
-static void wsr_log_event(int nid, unsigned long to, unsigned long from)
+/* @once: nothing to add to an event before it with the same destination */
+static void wsr_log_event(int nid, const struct wsr_event *event, bool once)
 {
 	struct wsr_logs *logs;
 	struct wsr_log *log;
@@ -259,8 +265,10 @@ static void wsr_log_event(int nid, unsigned long to, unsigned long from)
 
 	log = raw_cpu_ptr(logs->cpu);
 	spin_lock_irqsave(&log->lock, flags);
-	if (log->nr < WSR_LOG_EVENTS)
-		log->events[log->nr++] = (struct wsr_event) { to, from };
+	if (once && log->nr && log->events[log->nr - 1].to == event->to)
+		;
+	else if (log->nr < WSR_LOG_EVENTS)
+		log->events[log->nr++] = *event;
 	else
 		log->lost = true;
 	spin_unlock_irqrestore(&log->lock, flags);
@@ -285,7 +293,11 @@ void __wsr_folio_added(struct folio *folio)
 
 	/* Folios that are in no cgroup's scope are found by looks themselves. */
 	if (scope != wsr_whole && wsr_level(folio_pfn(folio), order) >= level)
-		wsr_log_event(folio_nid(folio), folio_pfn(folio), WSR_BORN);
+		wsr_log_event(folio_nid(folio), &(struct wsr_event) {
+			.to = folio_pfn(folio),
+			.born = true,
+			.order = order,
+		}, false);
 }
 
 void __wsr_folio_moved(struct folio *to, struct page *page)
@@ -293,6 +305,7 @@ void __wsr_folio_moved(struct folio *to, struct page *page)
 	struct folio *from = page_folio(page);
 	int nid = folio_nid(to);
 	unsigned int level;
+	bool sample;
 
 	rcu_read_lock();
 	level = READ_ONCE(wsr_scope_of(from)->node[nid].level);
@@ -300,10 +313,14 @@ void __wsr_folio_moved(struct folio *to, struct page *page)
 
 	if (level == WSR_NO_LEVEL)
 		return;
-	if (!folio_test_idle(from) &&
-	    wsr_level(folio_pfn(from), folio_order(from)) < level &&
-	    wsr_level(folio_pfn(to), folio_order(to)) < level)
+	sample = folio_test_idle(from) ||
+		 wsr_level(folio_pfn(from), folio_order(from)) >= level;
+	if (!sample && wsr_level(folio_pfn(to), folio_order(to)) < level)
 		return;
-	wsr_log_event(nid, folio_pfn(to), folio_nid(from) == nid ?
-					  folio_pfn(from) : WSR_ELSEWHERE);
+	/* Of what is not sampled, many small ones can become a large one. */
+	wsr_log_event(nid, &(struct wsr_event) {
+		.to = folio_pfn(to),
+		.from = folio_nid(from) == nid ? folio_pfn(from) :
+						 WSR_ELSEWHERE,
+	}, !sample);
 }

@@ -63,13 +63,7 @@ void wsr_memcg_online(struct mem_cgroup *memcg)
 	wsr_scope_inherit(memcg);
 }
 
-/**
- * wsr_memcg_offline - a cgroup was removed
- * @memcg: the cgroup, whose files are gone
- *
- * Context: may sleep; cgroup_mutex held.
- */
-void wsr_memcg_offline(struct mem_cgroup *memcg)
+static void wsr_memcg_gone(struct mem_cgroup *memcg)
 {
 	struct wsr_files *files = memcg->wsr_files;
 
@@ -79,6 +73,50 @@ void wsr_memcg_offline(struct mem_cgroup *memcg)
 		memcg->wsr_files = NULL;
 	}
 	wsr_scope_remove(memcg);
+}
+
+/**
+ * struct wsr_memcg_work - what is left to do for a cgroup that was removed
+ * @work: does it
+ * @memcg: the cgroup, with a reference
+ */
+struct wsr_memcg_work {
+	struct work_struct work;
+	struct mem_cgroup *memcg;
+};
+
+static void wsr_memcg_gone_work(struct work_struct *work)
+{
+	struct wsr_memcg_work *gone = container_of(work, struct wsr_memcg_work,
+						   work);
+
+	wsr_memcg_gone(gone->memcg);
+	css_put(&gone->memcg->css);
+	kfree(gone);
+}
+
+/**
+ * wsr_memcg_offline - a cgroup was removed
+ * @memcg: the cgroup, whose files are gone
+ *
+ * Context: may sleep; cgroup_mutex held, so it does not wait for looks.
+ */
+void wsr_memcg_offline(struct mem_cgroup *memcg)
+{
+	struct wsr_memcg_work *gone;
+
+	if (!memcg->wsr_files && !wsr_scope_own(memcg))
+		return;
+
+	gone = kmalloc(sizeof(*gone), GFP_KERNEL);
+	if (!gone) {
+		wsr_memcg_gone(memcg);
+		return;
+	}
+	css_get(&memcg->css);
+	gone->memcg = memcg;
+	INIT_WORK(&gone->work, wsr_memcg_gone_work);
+	queue_work(wsr_wq, &gone->work);
 }
 
 static int wsr_memcg_show(struct seq_file *m, void *v)

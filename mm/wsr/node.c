@@ -234,6 +234,17 @@ void wsr_set_tick(u32 tick_ms)
 		on_each_cpu(wsr_start_timer, NULL, 0);
 }
 
+/* The distance of looks may have become shorter: the next one may be due. */
+static void wsr_node_hurry(struct wsr_node *node)
+{
+	unsigned long delay = msecs_to_jiffies(wsr_node_refresh_ms(node));
+
+	if (time_before(jiffies + delay, node->due))
+		WRITE_ONCE(node->due, jiffies + delay);
+	if (node->look.young)
+		mod_delayed_work(wsr_wq, &node->work, delay);
+}
+
 /* Looks unless the last look is recent enough. Returns the time, in ms. */
 static u64 wsr_node_refresh(struct wsr_node *node)
 {
@@ -307,8 +318,10 @@ void wsr_node_watch(int nid, u32 refresh_ms)
 	down_read(&wsr_scopes_sem);
 	mutex_lock(&node->lock);
 	WRITE_ONCE(node->refresh_ms, refresh_ms);
-	/* At once if there was no look yet, or the interval became shorter. */
-	wsr_node_refresh(node);
+	if (!node->looked_ms)
+		wsr_node_look(node);
+	else
+		wsr_node_hurry(node);
 	mutex_unlock(&node->lock);
 	up_read(&wsr_scopes_sem);
 }
@@ -354,7 +367,8 @@ void wsr_node_splice(int nid, struct wsr_scope_node *from,
 		return;
 
 	mutex_lock(&node->lock);
-	if (node->ages)
+	/* Before the first look there are no chains. */
+	if (node->ages && node->looks)
 		wsr_ages_splice(node->ages, from->first, &to->first);
 	mutex_unlock(&node->lock);
 	from->first = WSR_NO_SAMPLE;

@@ -362,7 +362,10 @@ static void wsr_update_nodes(void)
 			shortest_ms = refresh_ms;
 	}
 	wsr_set_tick(shortest_ms);
+
+	down_read(&wsr_scopes_sem);
 	wsr_log_scopes(shortest_ms, !list_is_singular(&wsr_scopes));
+	up_read(&wsr_scopes_sem);
 }
 
 #ifdef CONFIG_MEMORY_HOTPLUG
@@ -649,6 +652,11 @@ void wsr_receiver_free(struct wsr_receiver *receiver)
 		return;
 
 	state = receiver->state;
+
+	/* From here on nobody can queue them any more, whoever still has it. */
+	disable_delayed_work_sync(&state->period_work);
+	disable_delayed_work_sync(&state->work);
+
 	mutex_lock(&wsr_receivers_lock);
 	if (!list_empty(&state->list)) {
 		list_del_rcu(&state->list);
@@ -656,10 +664,6 @@ void wsr_receiver_free(struct wsr_receiver *receiver)
 		wsr_update_nodes();
 	}
 	mutex_unlock(&wsr_receivers_lock);
-
-	/* From here on nobody can queue them any more, whoever still has it. */
-	disable_delayed_work_sync(&state->period_work);
-	disable_delayed_work_sync(&state->work);
 
 	kvfree(state->report);
 	kfree(state->name);

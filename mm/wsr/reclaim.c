@@ -20,7 +20,8 @@
  * looks how much is idle before each round, so together they hardly take more
  * than that. A round of proactive reclaim of a node excludes others of that
  * node, as it does for the file nodeN/reclaim. No report is made for a request
- * itself; like all reclaim it does not notify receivers, only kswapd does.
+ * itself; receivers of a cgroup hear of it as of all reclaim, at most once in
+ * report_ms.
  */
 #include <linux/atomic.h>
 #include <linux/ctype.h>
@@ -100,6 +101,27 @@ static int wsr_idle_bytes(struct mem_cgroup *memcg, int nid, u32 idle_ms,
 	return err;
 }
 
+/*
+ * Sleep for @left jiffies. Whoever removes the cgroup or node waits for writers
+ * of its files, so end early then. Returns false in this case, or on a signal.
+ */
+static bool wsr_watch(struct mem_cgroup *memcg, int nid, unsigned long left)
+{
+	while (left && !signal_pending(current)) {
+		unsigned long slice = min(left, HZ / 10UL);
+
+		schedule_timeout_interruptible(slice);
+		left -= slice;
+#ifdef CONFIG_MEMCG
+		if (memcg && memcg->css.flags & CSS_DYING)
+			return false;
+#endif
+		if (!memcg && !node_online(nid))
+			return false;
+	}
+	return !left;
+}
+
 /* What is idle is an estimate, so a request can't be taken to the byte. */
 static bool wsr_reclaimed_enough(const struct wsr_reclaim_result *result)
 {
@@ -146,7 +168,8 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
  * signal. Calls may run concurrently.
  * Return: 0 if 31/32 of what was asked for was reclaimed, -EAGAIN if not, or if
  * memory was not watched for long enough to tell, -EINVAL if @idle_ms is 0,
- * -ENODATA if nobody watches this memory, -EINTR on a signal.
+ * -ENODATA if nobody watches this memory, -EINTR on a signal, -ENODEV if the
+ * cgroup or node is being removed.
  */
 int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
 		struct wsr_reclaim_result *result)
@@ -176,8 +199,8 @@ int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
 		left = min(sum, result->requested_bytes -
 				result->reclaimed_bytes);
 
-		if (round)
-			schedule_timeout_interruptible(watch);
+		if (round && !wsr_watch(memcg, nid, watch))
+			return signal_pending(current) ? -EINTR : -ENODEV;
 		/* A new generation can hide what was read, but not mapped. */
 		result->reclaimed_bytes +=
 			wsr_reclaim_type(memcg, nid, WSR_FILE_BACKED,

@@ -165,12 +165,27 @@ static void wsr_scope_detach(struct wsr_scope *scope)
 	wsr_redirect(scope->memcg, scope, wsr_pointer_to(scope->parent));
 	list_for_each_entry(inner, &wsr_scopes, list) {
 		if (inner->parent == scope)
-			inner->parent = scope->parent;
+			WRITE_ONCE(inner->parent, scope->parent);
 	}
 	for (int nid = 0; nid < nr_node_ids; nid++)
 		wsr_node_splice(nid, &scope->node[nid],
 				&scope->parent->node[nid]);
 	list_del_init(&scope->list);
+}
+
+/**
+ * wsr_scope_own - is there a scope of this very cgroup?
+ * @memcg: the cgroup
+ *
+ * Context: any.
+ */
+bool wsr_scope_own(struct mem_cgroup *memcg)
+{
+	struct wsr_scope *scope;
+
+	guard(rcu)();
+	scope = rcu_dereference(memcg->wsr_scope);
+	return scope && scope->memcg == memcg;
 }
 
 /**
@@ -180,13 +195,13 @@ static void wsr_scope_detach(struct wsr_scope *scope)
  * There are no more reports of it. What is left of its memory counts for the
  * cgroups around it.
  *
- * Context: may sleep; cgroup_mutex held.
+ * Context: may sleep.
  */
 void wsr_scope_remove(struct mem_cgroup *memcg)
 {
 	struct wsr_scope *scope;
 
-	if (!rcu_access_pointer(memcg->wsr_scope))
+	if (!wsr_scope_own(memcg))
 		return;
 
 	down_write(&wsr_scopes_sem);
@@ -226,13 +241,12 @@ struct wsr_scope *wsr_scope_get(struct mem_cgroup *memcg)
 		goto out;
 	}
 	/* It can go offline now, but wsr_scope_remove() then sees the scope. */
-	if (!mem_cgroup_online(memcg)) {
+	if (!css_tryget_online(&memcg->css)) {
 		kfree(scope);
 		scope = ERR_PTR(-ENODEV);
 		goto out;
 	}
 
-	css_get(&memcg->css);
 	scope->memcg = memcg;
 	scope->parent = around;
 	scope->users = 1;
@@ -240,7 +254,7 @@ struct wsr_scope *wsr_scope_get(struct mem_cgroup *memcg)
 	list_for_each_entry(inner, &wsr_scopes, list) {
 		if (inner != scope && inner->parent == around &&
 		    inner->memcg && mem_cgroup_is_descendant(inner->memcg, memcg))
-			inner->parent = scope;
+			WRITE_ONCE(inner->parent, scope);
 	}
 	wsr_redirect(memcg, wsr_pointer_to(around), scope);
 out:

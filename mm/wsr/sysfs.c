@@ -93,7 +93,9 @@ static void wsr_node_files_notify(struct wsr_files *files)
 	struct wsr_node_files *node_files =
 		container_of(files, struct wsr_node_files, files);
 
-	sysfs_notify_dirent(node_files->histogram);
+	/* The files are there a moment before it is set. */
+	if (node_files->histogram)
+		sysfs_notify_dirent(node_files->histogram);
 }
 
 static void wsr_node_files_release(struct kobject *kobj)
