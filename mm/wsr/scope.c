@@ -178,6 +178,7 @@ static void wsr_scope_detach(struct wsr_scope *scope)
  * @memcg: the cgroup
  *
  * Context: any.
+ * Return: true if somebody wants reports of it.
  */
 bool wsr_scope_own(struct mem_cgroup *memcg)
 {

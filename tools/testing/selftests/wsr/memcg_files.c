@@ -33,7 +33,7 @@
 #include "../kselftest.h"
 #include "working_set.h"
 
-#define MIB		(1UL << 20)
+#define MIB		(1024 * 1024UL)
 #define ANON_BYTES	(16 * MIB)
 #define FILE_BYTES	(24 * MIB)
 #define HOT_PERIOD_US	50000
