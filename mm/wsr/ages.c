@@ -36,6 +36,7 @@
  */
 #include <linux/hash.h>
 #include <linux/log2.h>
+#include <linux/math64.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
@@ -43,6 +44,7 @@
 #include <linux/page_idle.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/cputime.h>
 #include <linux/slab.h>
 
 #include "../internal.h"
@@ -55,7 +57,7 @@
  * The pass over a node looks at so many page frames at most. More than samples
  * are needed, since not all of the memory of a node has ages.
  */
-#define WSR_MAX_PASS	16384
+#define WSR_MAX_PASS	8192
 
 /* A folio with more mappings is expensive to look at, and so sampled less. */
 #define WSR_MAX_MAPPINGS	64
@@ -737,6 +739,7 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 	bool memcgs_ready = wsr_log_ready(true);
 	struct wsr_scope *scope;
 	unsigned int find;
+	u64 start_ns;
 
 	lockdep_assert_held(&wsr_scopes_sem);
 
@@ -753,8 +756,13 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 			find = min_t(unsigned int, find,
 				     scope->node[ages->nid].level);
 	}
-	if (find != WSR_NO_LEVEL)
+	if (find != WSR_NO_LEVEL) {
+		start_ns = task_sched_runtime(current);
 		wsr_ages_find(ages, find);
+		if (find < wsr_whole->node[ages->nid].level)
+			look->find_us = div_u64(task_sched_runtime(current) -
+						start_ns, NSEC_PER_USEC);
+	}
 
 	list_for_each_entry(scope, &wsr_scopes, list) {
 		struct wsr_scope_node *part = &scope->node[ages->nid];

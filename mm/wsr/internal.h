@@ -87,11 +87,13 @@ void wsr_walk_end(struct wsr_walk *walk);
  * @samples: number of samples in memory that can be reclaimed
  * @folios: number of folios that were looked at
  * @young: number of these that had been accessed
+ * @find_us: CPU time of a search that not every look needs, in us
  */
 struct wsr_look {
 	unsigned int samples;
 	unsigned int folios;
 	unsigned int young;
+	unsigned int find_us;
 };
 
 /**

@@ -124,9 +124,12 @@ static u32 wsr_node_refresh_ms(const struct wsr_node *node)
 	return max(wsr_node_budget_ms(node), node->refresh_ms);
 }
 
+/* Looks over which the cost of a search for samples is spread. */
+#define WSR_FIND_SPREAD	16
+
 static void wsr_node_look(struct wsr_node *node)
 {
-	u64 start_ns, last_ms;
+	u64 start_ns, last_ms, cost_us;
 	u32 wait_ms;
 
 	lockdep_assert_held(&node->lock);
@@ -138,11 +141,14 @@ static void wsr_node_look(struct wsr_node *node)
 	node->looks++;
 	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
 				NSEC_PER_USEC);
+	/* A search is rare: its cost is spread over several looks. */
+	cost_us = node->cost_us - min_t(u64, node->cost_us,
+					node->look.find_us) +
+		  node->look.find_us / WSR_FIND_SPREAD;
 	if (node->looks == 1)
-		node->mean_cost_us = node->cost_us;
+		node->mean_cost_us = cost_us;
 	else
-		node->mean_cost_us = (7 * node->mean_cost_us +
-				      node->cost_us) / 8;
+		node->mean_cost_us = (7 * node->mean_cost_us + cost_us) / 8;
 
 	/*
 	 * While something happens, this timer does not care whether it wakes a
