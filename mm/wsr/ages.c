@@ -232,19 +232,6 @@ void wsr_ages_free(struct wsr_ages *ages)
 	kfree(ages);
 }
 
-/**
- * wsr_ages_bytes - how much memory the samples take
- * @ages: the samples
- *
- * Context: needs the lock of the node.
- * Return: bytes.
- */
-size_t wsr_ages_bytes(const struct wsr_ages *ages)
-{
-	return sizeof(*ages) + ages->nr_slots * (sizeof(*ages->samples) +
-						 sizeof(*ages->buckets));
-}
-
 /* A new sample with only its place filled in, or NULL if the table is full. */
 static struct wsr_sample *wsr_take_slot(struct wsr_ages *ages,
 					unsigned long pfn, unsigned int order)

@@ -207,7 +207,6 @@ void wsr_ages_count(const struct wsr_ages *ages, const struct wsr_scope *scope,
 		    const u32 *idle_age_ms, unsigned int nr_bounds, u64 now_ms,
 		    struct wsr_counts *counts, struct wsr_look *look);
 void wsr_ages_splice(struct wsr_ages *ages, u32 from, u32 *to);
-size_t wsr_ages_bytes(const struct wsr_ages *ages);
 
 /* node.c: when to look, and reports */
 

@@ -64,14 +64,13 @@ static bool wsr_moves_on, wsr_births_on;
 
 static void wsr_set_key(struct static_key_false *key, bool want, bool *on)
 {
-	if (!want)
-		WRITE_ONCE(*on, false);
-	if (want)
+	if (want) {
 		static_branch_enable(key);
-	else
-		static_branch_disable(key);
-	if (want)
 		WRITE_ONCE(*on, true);
+	} else {
+		WRITE_ONCE(*on, false);
+		static_branch_disable(key);
+	}
 }
 
 static void wsr_keys_work(struct work_struct *work)

@@ -38,19 +38,6 @@ struct operation {
 	const char *new;
 };
 
-static int write_path(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int error = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		error = -errno;
-	close(fd);
-	return error;
-}
-
 static bool path_reads(const char *path, const char *expected)
 {
 	char text[4096];
@@ -119,7 +106,7 @@ static void test_operation(const struct operation *operation)
 		int error;
 
 		if (operation->old)
-			error = write_path(operation->path, operation->old);
+			error = ws_write_path(operation->path, operation->old);
 		error = call_with_fault(operation, nth, &injected);
 		if (error && error != -ENOMEM) {
 			ksft_test_result_fail("%s: %s after fault %d\n",
@@ -178,7 +165,7 @@ static void test_node_files(void)
 
 static void test_memcg_files(void)
 {
-	write_path("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	ws_write_path("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
 	if (mkdir(MEMCG, 0755) ||
 	    access(MEMCG "/memory.working_set.intervals_ms", F_OK))
 		ksft_test_result_skip("memcg: no memory.working_set.* files\n");
@@ -247,9 +234,9 @@ static void test_bind(void)
 		bool injected = false;
 		int error;
 
-		write_path(DRIVER "/unbind", device);
+		ws_write_path(DRIVER "/unbind", device);
 		error = call_with_fault(&bind, nth, &injected);
-		if (error && write_path(DRIVER "/bind", device)) {
+		if (error && ws_write_path(DRIVER "/bind", device)) {
 			ksft_test_result_fail("bind: not possible after fault %d\n",
 					      nth);
 			return;
@@ -274,7 +261,7 @@ static void prepare(void)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
-		if (write_path(files[i][0], files[i][1]))
+		if (ws_write_path(files[i][0], files[i][1]))
 			ksft_exit_skip("the kernel lacks fault injection: no %s\n",
 				       files[i][0]);
 	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR);
@@ -290,7 +277,7 @@ int main(void)
 	ws_init();
 	prepare();
 
-	write_path("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	ws_write_path("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
 	memcgs = !mkdir(MEMCG, 0755) &&
 		 !access(MEMCG "/memory.working_set.intervals_ms", F_OK);
 	rmdir(MEMCG);
