@@ -20,8 +20,9 @@
  * the table; what is sampled of a large folio stands in one entry.
  *
  * How folios get into the table:
- *  - a pass over the blocks of the level finds those of a whole node, and, when
- *    a scope is new or needs a finer level, those of a cgroup;
+ *  - in each look, a pass over the blocks of the level finds those of a whole node;
+ *  - when the scope of a cgroup is new or needs a finer level, a longer search,
+ *    over several looks if the node is large, finds those of the cgroup;
  *  - after that wsr_folio_added() tells of new folios of cgroups;
  *  - wsr_folio_moved() tells that contents moved (migration, collapse). Samples
  *    follow their contents, so their ages are not lost. What moves onto a
@@ -58,6 +59,12 @@
  * are needed, since not all of the memory of a node has ages.
  */
 #define WSR_MAX_PASS	8192
+
+/*
+ * A search for the samples of cgroups looks at so many page frames in one look:
+ * some milliseconds. It goes on with the next look.
+ */
+#define WSR_MAX_SEARCH	(1UL << 17)
 
 /* A folio with more mappings is expensive to look at, and so sampled less. */
 #define WSR_MAX_MAPPINGS	64
@@ -116,6 +123,9 @@ struct wsr_sample {
  * @nr_taken: slots before this one are or were used
  * @nr_used: number of slots that are used
  * @lost: no memory for a sample
+ * @search_level: the level that is searched, WSR_NO_LEVEL if no search goes on
+ * @search_block: the block with which the search goes on
+ * @counts: to count samples in
  *
  * Protected by the lock of the struct wsr_node that owns it.
  */
@@ -128,6 +138,9 @@ struct wsr_ages {
 	unsigned int nr_taken;
 	unsigned int nr_used;
 	bool lost;
+	u8 search_level;
+	unsigned long search_block;
+	struct wsr_counts counts;
 };
 
 static u32 *wsr_bucket(const struct wsr_ages *ages, unsigned long pfn)
@@ -212,6 +225,7 @@ struct wsr_ages *wsr_ages_alloc(int nid)
 		return NULL;
 
 	ages->nid = nid;
+	ages->search_level = WSR_NO_LEVEL;
 	if (wsr_ages_resize(ages, 0)) {
 		kfree(ages);
 		return NULL;
@@ -341,17 +355,6 @@ static u64 wsr_seen_by_mglru(struct folio *folio, u64 now_ms)
 	return wsr_middle(from_ms, to_ms);
 }
 
-/* The level below which samples of a folio are of no use; and its scope. */
-static unsigned int wsr_level_needed(struct folio *folio, int nid)
-{
-	unsigned int level;
-
-	rcu_read_lock();
-	level = wsr_scope_of(folio)->node[nid].level;
-	rcu_read_unlock();
-	return level;
-}
-
 /* What @from stood for is a part of the folio of @to now. */
 static void wsr_merge_samples(struct wsr_ages *ages, struct wsr_sample *to,
 			      struct wsr_sample *from)
@@ -414,49 +417,123 @@ static void wsr_ages_event(const struct wsr_event *event, void *arg)
 	}
 }
 
-/* Look at the samples of all blocks of a level that are not in the table. */
-static void wsr_ages_find(struct wsr_ages *ages, unsigned int level)
+/* Adds the sample of a block unless it is in the table. Returns its folio's end. */
+static unsigned long wsr_ages_find_one(struct wsr_ages *ages, unsigned long pfn)
 {
-	unsigned long start = READ_ONCE(NODE_DATA(ages->nid)->node_start_pfn);
-	unsigned long nr = READ_ONCE(NODE_DATA(ages->nid)->node_spanned_pages);
-	unsigned long done = ULONG_MAX;
+	struct folio *folio = wsr_get_folio(ages->nid, pfn);
+	const struct wsr_scope_node *part;
+	struct wsr_sample *sample;
+	unsigned int order;
 
-	/* The last memory may just have gone. */
-	if (!nr)
-		return;
+	if (!folio)
+		return pfn + 1;
 
-	for (unsigned long block = start >> level;
-	     block <= (start + nr - 1) >> level; block++) {
-		unsigned long pfn = wsr_level_pfn(block, level);
-		struct wsr_sample *sample;
-		struct folio *folio;
-		unsigned int order;
-		bool find;
+	pfn = folio_pfn(folio);
+	order = folio_order(folio);
+	rcu_read_lock();
+	part = &wsr_scope_of(folio)->node[ages->nid];
+	rcu_read_unlock();
 
-		cond_resched();
-
-		folio = wsr_get_folio(ages->nid, pfn);
-		if (!folio)
-			continue;
-
-		pfn = folio_pfn(folio);
-		order = folio_order(folio);
-		if (pfn == done || wsr_find_sample(ages, pfn))
-			goto next;
-		done = pfn;
-
-		rcu_read_lock();
-		find = wsr_scope_of(folio)->node[ages->nid].find;
-		rcu_read_unlock();
-		if (wsr_level(pfn, order) < wsr_level_needed(folio, ages->nid))
-			goto next;
-
+	if (wsr_level(pfn, order) >= part->level &&
+	    !wsr_find_sample(ages, pfn)) {
 		sample = wsr_add_sample(ages, pfn, order);
 		if (sample)
-			sample->born = !find && !folio_test_idle(folio);
-next:
-		folio_put(folio);
+			sample->born = part->search != WSR_SEARCH_ALL &&
+				       part->searching != WSR_SEARCH_ALL &&
+				       !folio_test_idle(folio);
 	}
+	folio_put(folio);
+	return pfn + (1UL << order);
+}
+
+/*
+ * Looks at the samples of blocks of a level, at most @nr of them. Returns the
+ * block to go on with, or ULONG_MAX if that was all.
+ */
+static unsigned long wsr_ages_find(struct wsr_ages *ages, unsigned int level,
+				   unsigned long block, unsigned long nr)
+{
+	unsigned long start = READ_ONCE(NODE_DATA(ages->nid)->node_start_pfn);
+	unsigned long end = start +
+			    READ_ONCE(NODE_DATA(ages->nid)->node_spanned_pages);
+
+	block = max(block, start >> level);
+	while (nr--) {
+		unsigned long pfn = wsr_level_pfn(block, level);
+
+		/* The last memory may just have gone. */
+		if (block << level >= end)
+			return ULONG_MAX;
+
+		cond_resched();
+		if (pfn_to_online_page(pfn))
+			pfn = wsr_ages_find_one(ages, pfn);
+		else
+			pfn = ALIGN(pfn + 1, pageblock_nr_pages);
+		block = max(block + 1, pfn >> level);
+	}
+	return block;
+}
+
+static void wsr_ages_begin_search(struct wsr_ages *ages)
+{
+	bool ready = wsr_log_ready(true);
+	struct wsr_scope *scope;
+
+	ages->search_block = 0;
+	list_for_each_entry(scope, &wsr_scopes, list) {
+		struct wsr_scope_node *part = &scope->node[ages->nid];
+
+		if (scope == wsr_whole)
+			continue;
+		part->searching = part->search;
+		if (part->search)
+			ages->search_level = min(ages->search_level,
+						 part->level);
+		/* Not all new folios are told of yet? */
+		part->search = ready ? WSR_SEARCH_NONE : WSR_SEARCH_NEW;
+	}
+}
+
+static void wsr_ages_search(struct wsr_ages *ages, struct wsr_look *look)
+{
+	struct wsr_scope_node *whole = &wsr_whole->node[ages->nid];
+	struct wsr_scope *scope;
+	u64 start_ns;
+
+	/* Nobody tells of what comes to a whole node. */
+	if (whole->level != WSR_NO_LEVEL)
+		wsr_ages_find(ages, whole->level, 0, ULONG_MAX);
+	whole->search = WSR_SEARCH_NONE;
+
+	if (ages->search_level == WSR_NO_LEVEL)
+		wsr_ages_begin_search(ages);
+	if (ages->search_level == WSR_NO_LEVEL)
+		return;
+
+	start_ns = task_sched_runtime(current);
+	ages->search_block = wsr_ages_find(ages, ages->search_level,
+					   ages->search_block, WSR_MAX_SEARCH);
+	look->find_us = div_u64(task_sched_runtime(current) - start_ns,
+				NSEC_PER_USEC);
+	if (ages->search_block != ULONG_MAX) {
+		/* What is found in later looks may be there since this one. */
+		list_for_each_entry(scope, &wsr_scopes, list) {
+			struct wsr_scope_node *part = &scope->node[ages->nid];
+
+			if (part->searching)
+				part->searching = WSR_SEARCH_ALL;
+		}
+		return;
+	}
+	ages->search_level = WSR_NO_LEVEL;
+	list_for_each_entry(scope, &wsr_scopes, list)
+		scope->node[ages->nid].searching = WSR_SEARCH_NONE;
+}
+
+static void wsr_want_search(struct wsr_scope_node *part, enum wsr_search search)
+{
+	part->search = max(part->search, search);
 }
 
 /* A large folio was split: its parts inherit the age. */
@@ -579,7 +656,7 @@ static bool wsr_look_at(struct wsr_looking *looking, struct wsr_sample *sample,
 	sample->type = folio_is_file_lru(folio) ? WSR_FILE_BACKED :
 						  WSR_SWAP_BACKED;
 	if (sample->level >= level) {
-		wsr_update_age(looking, sample, folio, born, !part->looks);
+		wsr_update_age(looking, sample, folio, born, !part->complete);
 		sample->present = true;
 		looking->look->samples++;
 	} else {
@@ -645,11 +722,11 @@ static u64 wsr_weight(const struct wsr_sample *sample, unsigned int level)
 	return 1ULL << max_t(unsigned int, sample->order, level);
 }
 
-/* Choose the levels of all scopes. Returns the finest that needs a search. */
-static unsigned int wsr_ages_levels(struct wsr_ages *ages)
+/* Choose the levels of all scopes. */
+static void wsr_ages_levels(struct wsr_ages *ages)
 {
 	unsigned long span = NODE_DATA(ages->nid)->node_spanned_pages;
-	unsigned int find = WSR_NO_LEVEL, finest = WSR_NO_LEVEL;
+	unsigned int finest = WSR_NO_LEVEL;
 	struct wsr_scope *scope;
 
 	list_for_each_entry(scope, &wsr_scopes, list) {
@@ -671,16 +748,11 @@ static unsigned int wsr_ages_levels(struct wsr_ages *ages)
 			level = min_t(unsigned int, level,
 				      scope->parent->node[ages->nid].level);
 		if (level < part->level)
-			part->find = true;
+			wsr_want_search(part, WSR_SEARCH_ALL);
 		WRITE_ONCE(part->level, level);
 		finest = min(finest, level);
-
-		/* Nobody tells of what comes to a whole node. */
-		if (part->find || part->catch_up || scope == wsr_whole)
-			find = min(find, level);
 	}
 	wsr_log_level(ages->nid, finest);
-	return find;
 }
 
 /*
@@ -690,17 +762,16 @@ static unsigned int wsr_ages_levels(struct wsr_ages *ages)
 static void wsr_ages_check(struct wsr_ages *ages, struct wsr_scope *scope)
 {
 	struct wsr_scope_node *part = &scope->node[ages->nid];
-	struct wsr_counts counts;
-	u64 pages = 0, seen = 0;
+	struct wsr_pages seen;
 	struct wsr_look look;
+	u64 pages;
 
-	wsr_ages_count(ages, scope, NULL, 0, 0, &counts, &look);
-	for (int type = 0; type < NR_WSR_TYPES; type++) {
-		pages += part->bytes[type] >> PAGE_SHIFT;
-		seen += counts.known[type][0] + counts.unknown[type][0];
-	}
-	if (seen < pages - pages / 8)
-		part->find = true;
+	wsr_ages_count(ages, scope, NULL, 0, 0, &seen, &look);
+	pages = (part->bytes[WSR_SWAP_BACKED] + part->bytes[WSR_FILE_BACKED]) >>
+		PAGE_SHIFT;
+	if (seen.n[WSR_SWAP_BACKED][0] + seen.n[WSR_FILE_BACKED][0] <
+	    pages - pages / 8)
+		wsr_want_search(part, WSR_SEARCH_ALL);
 }
 
 /**
@@ -722,16 +793,12 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		.last_ms = last_ms,
 		.now_ms = now_ms,
 	};
-	bool whole_ready = wsr_log_ready(false);
-	bool memcgs_ready = wsr_log_ready(true);
 	struct wsr_scope *scope;
-	unsigned int find;
-	u64 start_ns;
 
 	lockdep_assert_held(&wsr_scopes_sem);
 
 	*look = (struct wsr_look) {};
-	find = wsr_ages_levels(ages);
+	wsr_ages_levels(ages);
 
 	/* Empty slots are worth being removed. */
 	if (ages->nr_taken - ages->nr_used > ages->nr_slots / 2)
@@ -740,26 +807,16 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 	ages->lost = false;
 	if (wsr_log_drain(ages->nid, wsr_ages_event, ages)) {
 		list_for_each_entry(scope, &wsr_scopes, list)
-			find = min_t(unsigned int, find,
-				     scope->node[ages->nid].level);
+			wsr_want_search(&scope->node[ages->nid],
+					WSR_SEARCH_NEW);
 	}
-	if (find != WSR_NO_LEVEL) {
-		start_ns = task_sched_runtime(current);
-		wsr_ages_find(ages, find);
-		if (find < wsr_whole->node[ages->nid].level)
-			look->find_us = div_u64(task_sched_runtime(current) -
-						start_ns, NSEC_PER_USEC);
-	}
+	wsr_ages_search(ages, look);
 
 	list_for_each_entry(scope, &wsr_scopes, list) {
 		struct wsr_scope_node *part = &scope->node[ages->nid];
 
 		part->first = WSR_NO_SAMPLE;
 		part->look = (struct wsr_look) {};
-		part->find = false;
-		/* Not all new folios were told of yet when this began. */
-		part->catch_up = scope == wsr_whole ? !whole_ready :
-						      !memcgs_ready;
 	}
 
 	/* Splits add samples at the end. */
@@ -774,7 +831,11 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		struct wsr_scope_node *part = &scope->node[ages->nid];
 
 		part->looks++;
-		part->find |= ages->lost;
+		if (ages->lost)
+			wsr_want_search(part, WSR_SEARCH_ALL);
+		if (part->searching || part->search == WSR_SEARCH_ALL)
+			continue;
+		part->complete = true;
 		if (scope != wsr_whole && part->wanted &&
 		    part->looks % WSR_FIND_LOOKS == 0)
 			wsr_ages_check(ages, scope);
@@ -803,6 +864,55 @@ void wsr_ages_splice(struct wsr_ages *ages, u32 from, u32 *to)
 	*to = from;
 }
 
+/* Counts the samples of a chain; or only finds out which bins that takes. */
+static void wsr_count_chain(struct wsr_ages *ages, u32 first,
+			    unsigned int level, u64 now_ms, bool split,
+			    struct wsr_look *look)
+{
+	struct wsr_counts *counts = &ages->counts;
+
+	for (u32 i = first; i != WSR_NO_SAMPLE; i = ages->samples[i].next) {
+		const struct wsr_sample *sample = &ages->samples[i];
+		u64 weight = wsr_weight(sample, level);
+		u64 age_ms = now_ms - sample->seen_ms;
+		unsigned int bin;
+
+		if (!weight || (split && sample->known))
+			continue;
+		if (split) {
+			wsr_counts_split(counts, age_ms);
+			continue;
+		}
+		look->samples++;
+		bin = wsr_bin_of(counts->bounds_ms, counts->nr_bounds, age_ms);
+		if (sample->known)
+			counts->known[sample->type][bin] += weight;
+		else
+			counts->unknown[sample->type][bin] += weight;
+	}
+}
+
+/* The same for all that is in a scope. */
+static void wsr_count_scope(struct wsr_ages *ages,
+			    const struct wsr_scope *scope, u64 now_ms,
+			    bool split, struct wsr_look *look)
+{
+	unsigned int level = scope->node[ages->nid].own_level;
+	const struct wsr_scope *inner = scope;
+
+	*look = (struct wsr_look) {};
+	/* All that are inside come after it. */
+	list_for_each_entry_from(inner, &wsr_scopes, list) {
+		const struct wsr_scope_node *part = &inner->node[ages->nid];
+
+		if (!wsr_scope_inside(inner, scope))
+			continue;
+		look->folios += part->look.folios;
+		look->young += part->look.young;
+		wsr_count_chain(ages, part->first, level, now_ms, split, look);
+	}
+}
+
 /**
  * wsr_ages_count - sort the samples of a scope into bins
  * @ages: the samples
@@ -810,45 +920,18 @@ void wsr_ages_splice(struct wsr_ages *ages, u32 from, u32 *to)
  * @idle_age_ms: bounds of the bins, in ms
  * @nr_bounds: number of bounds
  * @now_ms: the time, in ms, not before that of the last look
- * @counts: the result
+ * @pages: the result
  * @look: the last look at these samples
  *
  * Context: needs wsr_scopes_sem and the lock of the node.
  */
-void wsr_ages_count(const struct wsr_ages *ages, const struct wsr_scope *scope,
+void wsr_ages_count(struct wsr_ages *ages, const struct wsr_scope *scope,
 		    const u32 *idle_age_ms, unsigned int nr_bounds, u64 now_ms,
-		    struct wsr_counts *counts, struct wsr_look *look)
+		    struct wsr_pages *pages, struct wsr_look *look)
 {
-	unsigned int level = scope->node[ages->nid].own_level;
-	const struct wsr_scope *inner = scope;
-
-	*counts = (struct wsr_counts) {};
-	*look = (struct wsr_look) {};
-
-	/* All that are inside come after it. */
-	list_for_each_entry_from(inner, &wsr_scopes, list) {
-		const struct wsr_scope_node *part = &inner->node[ages->nid];
-
-		if (!wsr_scope_inside(inner, scope))
-			continue;
-
-		look->folios += part->look.folios;
-		look->young += part->look.young;
-		for (u32 i = part->first; i != WSR_NO_SAMPLE;
-		     i = ages->samples[i].next) {
-			const struct wsr_sample *sample = &ages->samples[i];
-			u64 weight = wsr_weight(sample, level);
-			unsigned int bin;
-
-			if (!weight)
-				continue;
-			look->samples++;
-			bin = wsr_bin_of(idle_age_ms, nr_bounds,
-					 now_ms - sample->seen_ms);
-			if (sample->known)
-				counts->known[sample->type][bin] += weight;
-			else
-				counts->unknown[sample->type][bin] += weight;
-		}
-	}
+	wsr_counts_init(&ages->counts, idle_age_ms, nr_bounds);
+	if (nr_bounds)
+		wsr_count_scope(ages, scope, now_ms, true, look);
+	wsr_count_scope(ages, scope, now_ms, false, look);
+	wsr_counts_finish(&ages->counts, idle_age_ms, nr_bounds, pages);
 }

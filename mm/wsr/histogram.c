@@ -115,6 +115,72 @@ void wsr_place_unknown(u64 *known, const u64 *unknown, unsigned int nr_bins)
 }
 
 /**
+ * wsr_counts_init - begin to count samples
+ * @counts: set up with nothing counted
+ * @idle_age_ms: bounds of the histogram, in ms
+ * @nr_bounds: number of bounds, at most WSR_MAX_BOUNDS
+ */
+void wsr_counts_init(struct wsr_counts *counts, const u32 *idle_age_ms,
+		     unsigned int nr_bounds)
+{
+	*counts = (struct wsr_counts) { .nr_bounds = nr_bounds };
+	for (unsigned int i = 0; i < nr_bounds; i++)
+		counts->bounds_ms[i] = idle_age_ms[i];
+}
+
+/**
+ * wsr_counts_split - count what is younger than an age apart from what is older
+ * @counts: nothing was counted yet
+ * @age_ms: the age, in ms
+ *
+ * To be called for the ages that some samples have at least: what is younger
+ * must not tell about them. If there are too many of such ages, some are left
+ * out; then the same is true for what is in other bins.
+ */
+void wsr_counts_split(struct wsr_counts *counts, u64 age_ms)
+{
+	u32 *bounds = counts->bounds_ms;
+	unsigned int bin;
+
+	bin = wsr_bin_of(bounds, counts->nr_bounds, age_ms);
+	if (!age_ms || (bin && bounds[bin - 1] == age_ms) ||
+	    bin == counts->nr_bounds ||
+	    counts->nr_bounds == ARRAY_SIZE(counts->bounds_ms))
+		return;
+
+	memmove(&bounds[bin + 1], &bounds[bin],
+		(counts->nr_bounds - bin) * sizeof(*bounds));
+	bounds[bin] = age_ms;
+	counts->nr_bounds++;
+}
+
+/**
+ * wsr_counts_finish - sort what was counted into the bins of a histogram
+ * @counts: what was counted; ages that are not known are guessed
+ * @idle_age_ms: bounds of the histogram, as given to wsr_counts_init()
+ * @nr_bounds: number of bounds
+ * @pages: the result
+ */
+void wsr_counts_finish(struct wsr_counts *counts, const u32 *idle_age_ms,
+		       unsigned int nr_bounds, struct wsr_pages *pages)
+{
+	*pages = (struct wsr_pages) {};
+	for (int type = 0; type < NR_WSR_TYPES; type++) {
+		u64 *known = counts->known[type];
+		unsigned int bin = 0;
+
+		wsr_place_unknown(known, counts->unknown[type],
+				  counts->nr_bounds + 1);
+		for (unsigned int i = 0; i <= counts->nr_bounds; i++) {
+			pages->n[type][bin] += known[i];
+			if (bin < nr_bounds &&
+			    counts->bounds_ms[i] == idle_age_ms[bin])
+				bin++;
+		}
+	}
+}
+
+/**
  * wsr_scale - spread an exact size over bins in the ratio of the samples
  * @n: what the samples in each bin speak for, in any unit
  * @nr_bins: number of bins
@@ -151,7 +217,7 @@ void wsr_scale(const u64 *n, unsigned int nr_bins, u64 bytes,
  * @report: its @nr_bins and @bins are set; its @age_ms is used
  * @idle_age_ms: bounds of the bins, in ms
  * @nr_bounds: number of bounds
- * @counts: what the samples of the last look say
+ * @pages: what the samples of the last look say
  * @then: exact size of the memory of each type at the last look, in bytes
  * @now: the same now
  *
@@ -159,7 +225,7 @@ void wsr_scale(const u64 *n, unsigned int nr_bins, u64 bytes,
  * than the look; of what went away, no bin is more likely than its share.
  */
 void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
-		   unsigned int nr_bounds, const struct wsr_counts *counts,
+		   unsigned int nr_bounds, const struct wsr_pages *pages,
 		   const u64 *then, const u64 *now)
 {
 	unsigned int youngest = wsr_bin_of(idle_age_ms, nr_bounds,
@@ -169,11 +235,8 @@ void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
 
 	for (int type = 0; type < NR_WSR_TYPES; type++) {
 		u64 old = min(then[type], now[type]);
-		u64 pages[WSR_MAX_BINS];
 
-		memcpy(pages, counts->known[type], sizeof(pages));
-		wsr_place_unknown(pages, counts->unknown[type], nr_bins);
-		wsr_scale(pages, nr_bins, old, bytes[type]);
+		wsr_scale(pages->n[type], nr_bins, old, bytes[type]);
 		bytes[type][youngest] += now[type] - old;
 	}
 

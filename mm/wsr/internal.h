@@ -21,24 +21,45 @@ enum wsr_type {
 	NR_WSR_TYPES
 };
 
+/* For each bin of a histogram, one more to count in. */
+#define WSR_COUNT_BINS	(2 * WSR_MAX_BINS)
+
 /**
  * struct wsr_counts - what samples say, in pages
+ * @bounds_ms: bounds of the bins that are counted in, in ms: those of the
+ *	       histogram, and ages that some samples have at least
+ * @nr_bounds: their number
  * @known: pages by type and bin
  * @unknown: pages whose age is not known but that it is at least in this bin
  */
 struct wsr_counts {
-	u64 known[NR_WSR_TYPES][WSR_MAX_BINS];
-	u64 unknown[NR_WSR_TYPES][WSR_MAX_BINS];
+	u32 bounds_ms[WSR_COUNT_BINS - 1];
+	unsigned int nr_bounds;
+	u64 known[NR_WSR_TYPES][WSR_COUNT_BINS];
+	u64 unknown[NR_WSR_TYPES][WSR_COUNT_BINS];
+};
+
+/**
+ * struct wsr_pages - the same for the bins of a histogram, with all ages guessed
+ * @n: pages by type and bin
+ */
+struct wsr_pages {
+	u64 n[NR_WSR_TYPES][WSR_MAX_BINS];
 };
 
 int wsr_check_bounds(const u32 *idle_age_ms, unsigned int nr);
 int wsr_check_config(const struct wsr_config *config);
 unsigned int wsr_bin_of(const u32 *idle_age_ms, unsigned int nr, u64 age_ms);
 u64 wsr_middle(u64 from_ms, u64 to_ms);
+void wsr_counts_init(struct wsr_counts *counts, const u32 *idle_age_ms,
+		     unsigned int nr_bounds);
+void wsr_counts_split(struct wsr_counts *counts, u64 age_ms);
+void wsr_counts_finish(struct wsr_counts *counts, const u32 *idle_age_ms,
+		       unsigned int nr_bounds, struct wsr_pages *pages);
 void wsr_place_unknown(u64 *known, const u64 *unknown, unsigned int nr_bins);
 void wsr_scale(const u64 *n, unsigned int nr_bins, u64 bytes, u64 *out);
 void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
-		   unsigned int nr_bounds, const struct wsr_counts *counts,
+		   unsigned int nr_bounds, const struct wsr_pages *pages,
 		   const u64 *then, const u64 *now);
 unsigned int wsr_level(unsigned long pfn, unsigned int order);
 unsigned long wsr_level_pfn(unsigned long block, unsigned int level);
@@ -96,13 +117,20 @@ struct wsr_look {
 	unsigned int find_us;
 };
 
+/* What is to be searched for: folios that are no samples yet, but should be. */
+enum wsr_search {
+	WSR_SEARCH_NONE,
+	WSR_SEARCH_NEW,		/* they came since the last look */
+	WSR_SEARCH_ALL,		/* they may be there for long */
+};
+
 /**
  * struct wsr_scope_node - the part of a scope that is on one node
  * @wanted: number of receivers that want reports of it; protected by
  *	    wsr_scopes_sem
- * @find: the next look has to search for folios that are no samples yet, and may
- *	  be there for long
- * @catch_up: the same for folios that are new since the last look
+ * @search: the next search has to find these
+ * @searching: the search that goes on finds these
+ * @complete: a search has found all that was there when watching it began
  * @own_level: there is one sample in 2^own_level pages
  * @level: the finest level that the scope or one around it needs; read without
  *	   a lock by wsr_folio_added() and wsr_folio_moved()
@@ -115,8 +143,9 @@ struct wsr_look {
  */
 struct wsr_scope_node {
 	unsigned int wanted;
-	bool find;
-	bool catch_up;
+	enum wsr_search search;
+	enum wsr_search searching;
+	bool complete;
 	u8 own_level;
 	u8 level;
 	u64 looks;
@@ -203,9 +232,9 @@ struct wsr_ages *wsr_ages_alloc(int nid);
 void wsr_ages_free(struct wsr_ages *ages);
 void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		   struct wsr_look *look);
-void wsr_ages_count(const struct wsr_ages *ages, const struct wsr_scope *scope,
+void wsr_ages_count(struct wsr_ages *ages, const struct wsr_scope *scope,
 		    const u32 *idle_age_ms, unsigned int nr_bounds, u64 now_ms,
-		    struct wsr_counts *counts, struct wsr_look *look);
+		    struct wsr_pages *pages, struct wsr_look *look);
 void wsr_ages_splice(struct wsr_ages *ages, u32 from, u32 *to);
 
 /* node.c: when to look, and reports */

@@ -15,7 +15,8 @@
  *
  * A node is watched while at least one receiver wants reports of it: it is
  * looked at once in each refresh interval, and when a report is made that would
- * be older than this.
+ * be older than this, or after the memory has shrunk: reclaim takes what is old,
+ * so what the last look found would be wrong.
  *
  * While looks find that something was accessed, a timer makes the next one. When
  * one finds nothing, there are only the deferrable timers of the CPUs, which do
@@ -251,11 +252,31 @@ static void wsr_node_hurry(struct wsr_node *node)
 		mod_delayed_work(wsr_wq, &node->work, delay);
 }
 
-/* Looks unless the last look is recent enough. Returns the time, in ms. */
-static u64 wsr_node_refresh(struct wsr_node *node)
+/* Did so much go away since the last look that it matters what it was? */
+static bool wsr_shrank(const struct wsr_scope *scope, int nid)
+{
+	const u64 *then = scope->node[nid].bytes;
+	u64 now[NR_WSR_TYPES];
+
+	wsr_scope_sizes(scope, nid, now);
+	for (int type = 0; type < NR_WSR_TYPES; type++) {
+		if (now[type] < then[type] - then[type] / 64)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Looks unless the last look at the scope is recent enough. Returns the time, in
+ * ms.
+ */
+static u64 wsr_node_refresh(struct wsr_node *node, const struct wsr_scope *scope)
 {
 	u64 now_ms = wsr_now_ms();
 	u32 refresh_ms = wsr_node_refresh_ms(node);
+
+	if (wsr_shrank(scope, node->nid))
+		refresh_ms = max(wsr_node_budget_ms(node), WSR_MIN_REFRESH_MS);
 
 	if (!node->looked_ms || now_ms - node->looked_ms >= refresh_ms) {
 		wsr_node_look(node);
@@ -400,7 +421,7 @@ int wsr_node_report(int nid, struct wsr_scope *scope,
 	struct wsr_scope_node *part = &scope->node[nid];
 	struct wsr_node *node = get_wsr_node(nid);
 	u64 then[NR_WSR_TYPES], now[NR_WSR_TYPES];
-	struct wsr_counts counts;
+	struct wsr_pages pages;
 	struct wsr_look look;
 	u64 now_ms;
 
@@ -416,11 +437,11 @@ int wsr_node_report(int nid, struct wsr_scope *scope,
 	}
 	if (!part->looks)
 		wsr_node_look(node);
-	now_ms = wsr_node_refresh(node);
+	now_ms = wsr_node_refresh(node, scope);
 	wsr_ages_count(node->ages, scope, config->idle_age_ms,
-		       config->nr_bounds, now_ms, &counts, &look);
+		       config->nr_bounds, now_ms, &pages, &look);
 	report->age_ms = now_ms - node->looked_ms;
-	report->warming_up = part->looks < 2;
+	report->warming_up = part->looks < 2 || !part->complete;
 	memcpy(then, part->bytes, sizeof(then));
 	if (stat)
 		*stat = (struct wsr_node_stat) {
@@ -432,7 +453,7 @@ int wsr_node_report(int nid, struct wsr_scope *scope,
 	mutex_unlock(&node->lock);
 
 	wsr_scope_sizes(scope, nid, now);
-	wsr_fill_bins(report, config->idle_age_ms, config->nr_bounds, &counts,
+	wsr_fill_bins(report, config->idle_age_ms, config->nr_bounds, &pages,
 		      then, now);
 	wsr_scope_fill(scope, nid, report,
 		       now[WSR_SWAP_BACKED] + now[WSR_FILE_BACKED]);

@@ -143,9 +143,9 @@ static void wsr_scale_sum_test(struct kunit *test)
 static void wsr_fill_bins_test(struct kunit *test)
 {
 	static const u32 bounds[WSR_MAX_BOUNDS] = { 1000, 5000 };
-	struct wsr_counts counts = {
-		.known = { [WSR_SWAP_BACKED] = { 3, 0, 1 },
-			   [WSR_FILE_BACKED] = { 0, 1, 1 } },
+	static const struct wsr_pages pages = {
+		.n = { [WSR_SWAP_BACKED] = { 3, 0, 1 },
+		       [WSR_FILE_BACKED] = { 0, 1, 1 } },
 	};
 	u64 then[NR_WSR_TYPES] = { 4000, 300 };
 	u64 more[NR_WSR_TYPES] = { 5000, 150 };
@@ -153,7 +153,7 @@ static void wsr_fill_bins_test(struct kunit *test)
 
 	report = kunit_kzalloc(test, sizeof(*report), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, report);
-	wsr_fill_bins(report, bounds, 2, &counts, then, then);
+	wsr_fill_bins(report, bounds, 2, &pages, then, then);
 
 	KUNIT_EXPECT_EQ(test, report->nr_bins, 3);
 	KUNIT_EXPECT_EQ(test, report->bins[0].idle_age_ms, 1000);
@@ -166,13 +166,13 @@ static void wsr_fill_bins_test(struct kunit *test)
 
 	/* What was added since the look is young, what went away was any. */
 	report->age_ms = 1999;
-	wsr_fill_bins(report, bounds, 2, &counts, then, more);
+	wsr_fill_bins(report, bounds, 2, &pages, then, more);
 	KUNIT_EXPECT_EQ(test, report->bins[0].swap_backed_bytes, 4000);
 	KUNIT_EXPECT_EQ(test, report->bins[2].swap_backed_bytes, 1000);
 	KUNIT_EXPECT_EQ(test, report->bins[1].file_backed_bytes, 75);
 	KUNIT_EXPECT_EQ(test, report->bins[2].file_backed_bytes, 75);
 	report->age_ms = 2000;
-	wsr_fill_bins(report, bounds, 2, &counts, then, more);
+	wsr_fill_bins(report, bounds, 2, &pages, then, more);
 	KUNIT_EXPECT_EQ(test, report->bins[0].swap_backed_bytes, 3000);
 	KUNIT_EXPECT_EQ(test, report->bins[1].swap_backed_bytes, 1000);
 }
@@ -220,6 +220,57 @@ static void wsr_place_unknown_sum_test(struct kunit *test)
 		wsr_place_unknown(known, unknown, WSR_MAX_BINS);
 		KUNIT_ASSERT_EQ(test, wsr_sum(known, WSR_MAX_BINS), total);
 	}
+}
+
+/* An age that is at least 3 s is not guessed from those of less than 3 s. */
+static void wsr_counts_test(struct kunit *test)
+{
+	static const u32 bounds[] = { 1000, 5000 };
+	struct wsr_counts *counts;
+	struct wsr_pages pages;
+
+	counts = kunit_kzalloc(test, sizeof(*counts), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, counts);
+	wsr_counts_init(counts, bounds, 2);
+	wsr_counts_split(counts, 3000);
+	/* These change nothing. */
+	wsr_counts_split(counts, 0);
+	wsr_counts_split(counts, 1000);
+	wsr_counts_split(counts, 3000);
+	wsr_counts_split(counts, 5000);
+	wsr_counts_split(counts, 6000);
+	wsr_counts_split(counts, 1ULL << 40);
+	KUNIT_ASSERT_EQ(test, counts->nr_bounds, 3);
+	KUNIT_EXPECT_EQ(test, counts->bounds_ms[0], 1000);
+	KUNIT_EXPECT_EQ(test, counts->bounds_ms[1], 3000);
+	KUNIT_EXPECT_EQ(test, counts->bounds_ms[2], 5000);
+
+	counts->known[WSR_FILE_BACKED][1] = 100;
+	counts->known[WSR_FILE_BACKED][2] = 20;
+	counts->known[WSR_FILE_BACKED][3] = 60;
+	counts->unknown[WSR_FILE_BACKED][2] = 40;
+	wsr_counts_finish(counts, bounds, 2, &pages);
+	KUNIT_EXPECT_EQ(test, pages.n[WSR_SWAP_BACKED][0], 0);
+	KUNIT_EXPECT_EQ(test, pages.n[WSR_FILE_BACKED][0], 0);
+	KUNIT_EXPECT_EQ(test, pages.n[WSR_FILE_BACKED][1], 130);
+	KUNIT_EXPECT_EQ(test, pages.n[WSR_FILE_BACKED][2], 90);
+
+	/* As many as there is room for: always in order, nothing is lost. */
+	wsr_counts_init(counts, bounds, 2);
+	for (unsigned int i = 0; i < 100; i++)
+		wsr_counts_split(counts, 1 + i * 2971 % 4999);
+	KUNIT_EXPECT_EQ(test, counts->nr_bounds, WSR_COUNT_BINS - 1);
+	for (unsigned int i = 0; i <= counts->nr_bounds; i++) {
+		counts->known[WSR_SWAP_BACKED][i] = 2;
+		counts->unknown[WSR_SWAP_BACKED][i] = 1;
+	}
+	for (unsigned int i = 1; i < counts->nr_bounds; i++)
+		KUNIT_EXPECT_LT(test, counts->bounds_ms[i - 1],
+				counts->bounds_ms[i]);
+	wsr_counts_finish(counts, bounds, 2, &pages);
+	KUNIT_EXPECT_EQ(test, wsr_sum(pages.n[WSR_SWAP_BACKED], 3),
+			3 * WSR_COUNT_BINS);
+	KUNIT_EXPECT_EQ(test, pages.n[WSR_SWAP_BACKED][2] >= 3, true);
 }
 
 /* At each level, each block has one sample, and it is one of those below. */
@@ -288,6 +339,7 @@ static struct kunit_case wsr_histogram_cases[] = {
 	KUNIT_CASE(wsr_fill_bins_test),
 	KUNIT_CASE(wsr_place_unknown_test),
 	KUNIT_CASE(wsr_place_unknown_sum_test),
+	KUNIT_CASE(wsr_counts_test),
 	KUNIT_CASE(wsr_level_test),
 	KUNIT_CASE(wsr_level_stride_test),
 	KUNIT_CASE(wsr_choose_level_test),
