@@ -64,7 +64,7 @@
  * A search for the samples of cgroups looks at so many page frames in one look:
  * some milliseconds. It goes on with the next look.
  */
-#define WSR_MAX_SEARCH	(1UL << 17)
+#define WSR_MAX_SEARCH	BIT(17)
 
 /* A folio with more mappings is expensive to look at, and so sampled less. */
 #define WSR_MAX_MAPPINGS	64
