@@ -135,14 +135,17 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
 {
 	int swappiness = type == WSR_FILE_BACKED ? MIN_SWAPPINESS :
 						   SWAPPINESS_ANON_ONLY;
+	unsigned int options = MEMCG_RECLAIM_MAY_SWAP |
+			       MEMCG_RECLAIM_PROACTIVE |
+			       MEMCG_RECLAIM_IDLE_ONLY;
 	pg_data_t *pgdat = memcg ? NULL : NODE_DATA(nid);
 	u64 done = 0;
 
 	while (done < bytes && !signal_pending(current)) {
 		/* Small steps at the end, since a round can take too much. */
 		unsigned long pages = ((bytes - done) >> PAGE_SHIFT) / 4;
-		long reclaimed = proactive_reclaim(memcg, pgdat,
-						   pages, &swappiness, true);
+		long reclaimed = proactive_reclaim(memcg, pgdat, pages,
+						   options, &swappiness);
 
 		if (reclaimed <= 0)
 			break;
