@@ -116,7 +116,9 @@ def score(measured, before, after, tolerance_ms, blind=None):
             last_difference = difference
         difference = measured[None][column] - total[column]
         wrong_bytes += abs(difference - last_difference)
-    total_error = abs(sum(measured[None]) - workload_bytes)
+    # What changes meanwhile was read somewhere in between.
+    totals = sorted((sum(before[None]), sum(after[None])))
+    total_error = _outside(sum(measured[None]), *totals)
     # A byte in a wrong bin is missing in the right one.
     return Score(*(value / workload_bytes for value in
                    (ks, tolerant, wrong_bytes / 2, total_error)))

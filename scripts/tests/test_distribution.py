@@ -115,6 +115,14 @@ class Score(unittest.TestCase):
             result = score(measured, before, after, TOLERANCE_MS)
             self.assertEqual(result.tolerant, 0)
 
+    def test_total_moves_during_the_measurement(self):
+        before, after = truth(9000, 9000, 9000, 9000), truth(9000, 9000)
+        for total, error in ((1, 1 / 3), (2, 0), (4, 0), (5, 1 / 3)):
+            measured = accumulate([(1000, 0, 0), (5000, 0, 0),
+                                   (10000, total, 0), (None, 0, 0)])
+            result = score(measured, before, after, TOLERANCE_MS)
+            self.assertAlmostEqual(result.total_error, error)
+
 
 if __name__ == "__main__":
     unittest.main()
