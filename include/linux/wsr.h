@@ -180,8 +180,7 @@ void wsr_unregister_node(struct node *node);
 void wsr_memcg_online(struct mem_cgroup *memcg);
 void wsr_memcg_offline(struct mem_cgroup *memcg);
 
-DECLARE_STATIC_KEY_FALSE(wsr_births_key);
-DECLARE_STATIC_KEY_FALSE(wsr_moves_key);
+DECLARE_STATIC_KEY_FALSE(wsr_log_key);
 void __wsr_folio_added(struct folio *folio);
 bool __wsr_sampled(unsigned long pfn, unsigned int order);
 void __wsr_folio_moved(struct folio *to, struct page *from);
@@ -190,11 +189,11 @@ void __wsr_folio_moved(struct folio *to, struct page *from);
  * wsr_folio_added - a folio is new on an LRU list
  * @folio: the folio
  *
- * Context: LRU lock held. Does nothing unless somebody wants reports of a cgroup.
+ * Context: LRU lock held. Does nothing unless somebody wants reports.
  */
 static inline void wsr_folio_added(struct folio *folio)
 {
-	if (static_branch_unlikely(&wsr_births_key))
+	if (static_branch_unlikely(&wsr_log_key))
 		__wsr_folio_added(folio);
 }
 
@@ -210,7 +209,7 @@ static inline void wsr_folio_added(struct folio *folio)
  */
 static inline bool wsr_sampled(unsigned long pfn, unsigned int order)
 {
-	return static_branch_unlikely(&wsr_moves_key) &&
+	return static_branch_unlikely(&wsr_log_key) &&
 	       __wsr_sampled(pfn, order);
 }
 
@@ -224,7 +223,7 @@ static inline bool wsr_sampled(unsigned long pfn, unsigned int order)
  */
 static inline void wsr_folio_moved(struct folio *to, struct page *from)
 {
-	if (static_branch_unlikely(&wsr_moves_key))
+	if (static_branch_unlikely(&wsr_log_key))
 		__wsr_folio_moved(to, from);
 }
 

@@ -20,10 +20,9 @@
  * the table; what is sampled of a large folio stands in one entry.
  *
  * How folios get into the table:
- *  - in each look, a pass over the blocks of the level finds those of a whole node;
- *  - when the scope of a cgroup is new or needs a finer level, a longer search,
- *    over several looks if the node is large, finds those of the cgroup;
- *  - after that wsr_folio_added() tells of new folios of cgroups;
+ *  - when a scope is new or needs a finer level, a search over the blocks of the
+ *    node finds them, in several looks if the node is large;
+ *  - after that wsr_folio_added() tells of new folios;
  *  - wsr_folio_moved() tells that contents moved (migration, collapse). Samples
  *    follow their contents, so their ages are not lost. What moves onto a
  *    sampled page frame, but was no sample before, does not become one: it
@@ -55,14 +54,8 @@
 #define WSR_MIN_SLOTS	512
 
 /*
- * The pass over a node looks at so many page frames at most. More than samples
- * are needed, since not all of the memory of a node has ages.
- */
-#define WSR_MAX_PASS	8192
-
-/*
- * A search for the samples of cgroups looks at so many page frames in one look:
- * some milliseconds. It goes on with the next look.
+ * A search for samples looks at so many page frames in one look: some
+ * milliseconds. It goes on with the next look.
  */
 #define WSR_MAX_SEARCH	BIT(17)
 
@@ -477,17 +470,16 @@ static unsigned long wsr_ages_find(struct wsr_ages *ages, unsigned int level,
 
 static void wsr_ages_begin_search(struct wsr_ages *ages)
 {
-	bool ready = wsr_log_ready(true);
+	bool ready = wsr_log_ready();
 	struct wsr_scope *scope;
 
 	ages->search_block = 0;
 	list_for_each_entry(scope, &wsr_scopes, list) {
 		struct wsr_scope_node *part = &scope->node[ages->nid];
 
-		if (scope == wsr_whole)
-			continue;
-		part->searching = part->search;
-		if (part->search)
+		part->searching = part->level == WSR_NO_LEVEL ?
+				  WSR_SEARCH_NONE : part->search;
+		if (part->searching)
 			ages->search_level = min(ages->search_level,
 						 part->level);
 		/* Not all new folios are told of yet? */
@@ -497,14 +489,8 @@ static void wsr_ages_begin_search(struct wsr_ages *ages)
 
 static void wsr_ages_search(struct wsr_ages *ages, struct wsr_look *look)
 {
-	struct wsr_scope_node *whole = &wsr_whole->node[ages->nid];
 	struct wsr_scope *scope;
 	u64 start_ns;
-
-	/* Nobody tells of what comes to a whole node. */
-	if (whole->level != WSR_NO_LEVEL)
-		wsr_ages_find(ages, whole->level, 0, ULONG_MAX);
-	whole->search = WSR_SEARCH_NONE;
 
 	if (ages->search_level == WSR_NO_LEVEL)
 		wsr_ages_begin_search(ages);
@@ -725,7 +711,6 @@ static u64 wsr_weight(const struct wsr_sample *sample, unsigned int level)
 /* Choose the levels of all scopes. */
 static void wsr_ages_levels(struct wsr_ages *ages)
 {
-	unsigned long span = NODE_DATA(ages->nid)->node_spanned_pages;
 	unsigned int finest = WSR_NO_LEVEL;
 	struct wsr_scope *scope;
 
@@ -739,9 +724,6 @@ static void wsr_ages_levels(struct wsr_ages *ages)
 			pages = (part->bytes[WSR_SWAP_BACKED] +
 				 part->bytes[WSR_FILE_BACKED]) >> PAGE_SHIFT;
 			level = wsr_choose_level(part->own_level, pages);
-			while (scope == wsr_whole &&
-			       span >> level > WSR_MAX_PASS)
-				level++;
 		}
 		part->own_level = level;
 		if (scope->parent)
@@ -836,8 +818,7 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		if (part->searching || part->search == WSR_SEARCH_ALL)
 			continue;
 		part->complete = true;
-		if (scope != wsr_whole && part->wanted &&
-		    part->looks % WSR_FIND_LOOKS == 0)
+		if (part->wanted && part->looks % WSR_FIND_LOOKS == 0)
 			wsr_ages_check(ages, scope);
 	}
 }

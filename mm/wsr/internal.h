@@ -193,6 +193,7 @@ bool wsr_scope_own(struct mem_cgroup *memcg);
 void wsr_scope_remove(struct mem_cgroup *memcg);
 bool wsr_scope_inside(const struct wsr_scope *scope,
 		      const struct wsr_scope *around);
+void wsr_scopes_forget(int nid);
 void wsr_scope_sizes(const struct wsr_scope *scope, int nid, u64 *bytes);
 u64 wsr_scope_total(const struct wsr_scope *scope);
 void wsr_scope_fill(const struct wsr_scope *scope, int nid,
@@ -219,8 +220,8 @@ struct wsr_event {
 int wsr_log_start(int nid);
 void wsr_log_stop(int nid);
 void wsr_log_level(int nid, unsigned int level);
-void wsr_log_scopes(bool nodes, bool memcgs);
-bool wsr_log_ready(bool memcg);
+void wsr_log_watch(bool wanted);
+bool wsr_log_ready(void);
 bool wsr_log_drain(int nid, void (*event)(const struct wsr_event *event,
 					  void *arg), void *arg);
 

@@ -53,64 +53,53 @@ static struct wsr_logs __rcu *wsr_logs[MAX_NUMNODES];
 static u8 wsr_levels[MAX_NUMNODES] = { [0 ... MAX_NUMNODES - 1] = WSR_NO_LEVEL };
 static u8 wsr_finest_level = WSR_NO_LEVEL;
 
-DEFINE_STATIC_KEY_FALSE(wsr_moves_key);
-DEFINE_STATIC_KEY_FALSE(wsr_births_key);
+DEFINE_STATIC_KEY_FALSE(wsr_log_key);
 
-/* What the keys should be; written by wsr_log_scopes(). */
-static bool wsr_want_moves, wsr_want_births;
+/* What the key should be; written by wsr_log_watch(). */
+static bool wsr_log_wanted;
 
-/* The keys are on, on all CPUs; written by wsr_keys_work(). */
-static bool wsr_moves_on, wsr_births_on;
+/* The key is on, on all CPUs; written by wsr_log_key_work(). */
+static bool wsr_log_on;
 
-static void wsr_set_key(struct static_key_false *key, bool want, bool *on)
+static void wsr_log_key_work(struct work_struct *work)
 {
-	if (want) {
-		static_branch_enable(key);
-		WRITE_ONCE(*on, true);
+	if (READ_ONCE(wsr_log_wanted)) {
+		static_branch_enable(&wsr_log_key);
+		WRITE_ONCE(wsr_log_on, true);
 	} else {
-		WRITE_ONCE(*on, false);
-		static_branch_disable(key);
+		WRITE_ONCE(wsr_log_on, false);
+		static_branch_disable(&wsr_log_key);
 	}
-}
-
-static void wsr_keys_work(struct work_struct *work)
-{
-	wsr_set_key(&wsr_moves_key, READ_ONCE(wsr_want_moves), &wsr_moves_on);
-	wsr_set_key(&wsr_births_key, READ_ONCE(wsr_want_births),
-		    &wsr_births_on);
 }
 
 /*
  * Not done directly: changing a key takes cpus_read_lock(), which memory hotplug
  * holds when it waits for wsr_receivers_lock.
  */
-static DECLARE_WORK(wsr_keys, wsr_keys_work);
+static DECLARE_WORK(wsr_log_switch, wsr_log_key_work);
 
 /**
- * wsr_log_scopes - say what has to be logged
- * @nodes: some node is watched
- * @memcgs: there is a scope of a cgroup
+ * wsr_log_watch - say whether something has to be logged
+ * @wanted: some node is watched
  *
  * Context: any; calls are serialised by the caller. Takes effect later, see
  * wsr_log_ready().
  */
-void wsr_log_scopes(bool nodes, bool memcgs)
+void wsr_log_watch(bool wanted)
 {
-	WRITE_ONCE(wsr_want_moves, nodes);
-	WRITE_ONCE(wsr_want_births, memcgs);
-	queue_work(wsr_wq, &wsr_keys);
+	WRITE_ONCE(wsr_log_wanted, wanted);
+	queue_work(wsr_wq, &wsr_log_switch);
 }
 
 /**
  * wsr_log_ready - is everything logged?
- * @memcg: what is asked for is the scope of a cgroup
  *
  * Context: any.
  * Return: false if there may be events that are not logged.
  */
-bool wsr_log_ready(bool memcg)
+bool wsr_log_ready(void)
 {
-	return READ_ONCE(wsr_moves_on) && (!memcg || READ_ONCE(wsr_births_on));
+	return READ_ONCE(wsr_log_on);
 }
 
 /**
@@ -278,22 +267,18 @@ out:
 void __wsr_folio_added(struct folio *folio)
 {
 	unsigned int order = folio_order(folio);
-	struct wsr_scope *scope;
-	unsigned int level;
+	unsigned long pfn = folio_pfn(folio);
+	unsigned int level = wsr_level(pfn, order);
+	int nid = folio_nid(folio);
 
-	/* It was looked at before, so it is known. */
-	if (folio_test_idle(folio))
+	/* Most folios are no samples. Idle ones were looked at before. */
+	if (level < READ_ONCE(wsr_finest_level) || folio_test_idle(folio))
 		return;
 
-	rcu_read_lock();
-	scope = wsr_scope_of(folio);
-	level = READ_ONCE(scope->node[folio_nid(folio)].level);
-	rcu_read_unlock();
-
-	/* Folios that are in no cgroup's scope are found by looks themselves. */
-	if (scope != wsr_whole && wsr_level(folio_pfn(folio), order) >= level)
-		wsr_log_event(folio_nid(folio), &(struct wsr_event) {
-			.to = folio_pfn(folio),
+	guard(rcu)();
+	if (level >= READ_ONCE(wsr_scope_of(folio)->node[nid].level))
+		wsr_log_event(nid, &(struct wsr_event) {
+			.to = pfn,
 			.born = true,
 			.order = order,
 		}, false);

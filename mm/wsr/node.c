@@ -366,6 +366,7 @@ void wsr_node_unwatch(int nid)
 	if (!node)
 		return;
 
+	down_read(&wsr_scopes_sem);
 	mutex_lock(&node->lock);
 	WRITE_ONCE(node->refresh_ms, 0);
 	if (node->ages) {
@@ -373,8 +374,10 @@ void wsr_node_unwatch(int nid)
 		wsr_log_stop(nid);
 		wsr_ages_free(node->ages);
 		node->ages = NULL;
+		wsr_scopes_forget(nid);
 	}
 	mutex_unlock(&node->lock);
+	up_read(&wsr_scopes_sem);
 }
 
 /**

@@ -362,10 +362,7 @@ static void wsr_update_nodes(void)
 			shortest_ms = refresh_ms;
 	}
 	wsr_set_tick(shortest_ms);
-
-	down_read(&wsr_scopes_sem);
-	wsr_log_scopes(shortest_ms, !list_is_singular(&wsr_scopes));
-	up_read(&wsr_scopes_sem);
+	wsr_log_watch(shortest_ms);
 }
 
 #ifdef CONFIG_MEMORY_HOTPLUG

@@ -35,6 +35,17 @@ LIST_HEAD(wsr_scopes);
 /* The scope of all memory. Set at boot. */
 struct wsr_scope *wsr_whole;
 
+/* Nothing is known of the memory. */
+static void wsr_scope_forget(struct wsr_scope_node *part)
+{
+	*part = (struct wsr_scope_node) {
+		.wanted = part->wanted,
+		.own_level = WSR_NO_LEVEL,
+		.level = WSR_NO_LEVEL,
+		.first = WSR_NO_SAMPLE,
+	};
+}
+
 static struct wsr_scope *wsr_scope_alloc(void)
 {
 	struct wsr_scope *scope = kzalloc(struct_size(scope, node, nr_node_ids),
@@ -44,12 +55,23 @@ static struct wsr_scope *wsr_scope_alloc(void)
 		return NULL;
 
 	INIT_LIST_HEAD(&scope->receivers);
-	for (int nid = 0; nid < nr_node_ids; nid++) {
-		scope->node[nid].own_level = WSR_NO_LEVEL;
-		scope->node[nid].level = WSR_NO_LEVEL;
-		scope->node[nid].first = WSR_NO_SAMPLE;
-	}
+	for (int nid = 0; nid < nr_node_ids; nid++)
+		wsr_scope_forget(&scope->node[nid]);
 	return scope;
+}
+
+/**
+ * wsr_scopes_forget - a node is not watched any more
+ * @nid: the node
+ *
+ * Context: needs wsr_scopes_sem and the lock of the node.
+ */
+void wsr_scopes_forget(int nid)
+{
+	struct wsr_scope *scope;
+
+	list_for_each_entry(scope, &wsr_scopes, list)
+		wsr_scope_forget(&scope->node[nid]);
 }
 
 /**
