@@ -299,9 +299,9 @@ unsigned long wsr_level_pfn(unsigned long block, unsigned int level)
  * With n samples, the share of memory below a bound has a standard error of at
  * most 0.5 / sqrt(n): 1.1 % for 2048. The cost of a look is in proportion to n.
  */
-#define WSR_MAX_SAMPLES	4096
+#define WSR_MAX_SAMPLES	3072
 /* Much less than half, so that the level does not go up and down. */
-#define WSR_MIN_SAMPLES	1536
+#define WSR_MIN_SAMPLES	1280
 
 /**
  * wsr_choose_level - how densely to sample memory

@@ -314,11 +314,11 @@ static void wsr_choose_level_test(struct kunit *test)
 	unsigned int level;
 
 	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 0), 0);
-	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 4096), 0);
-	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 4097), 1);
-	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 8192), 1);
-	KUNIT_EXPECT_EQ(test, wsr_choose_level(1, 3500), 1);
-	KUNIT_EXPECT_EQ(test, wsr_choose_level(1, 3000), 0);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 3072), 0);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 3073), 1);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(WSR_NO_LEVEL, 6144), 1);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(1, 2700), 1);
+	KUNIT_EXPECT_EQ(test, wsr_choose_level(1, 2500), 0);
 	KUNIT_EXPECT_LE(test, wsr_choose_level(0, U64_MAX), WSR_MAX_LEVEL);
 
 	/* A size that changes a bit does not change the level. */
