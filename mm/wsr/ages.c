@@ -655,6 +655,26 @@ static bool wsr_look_at(struct wsr_looking *looking, struct wsr_sample *sample,
 	return true;
 }
 
+/*
+ * Reclaim and others take folios off the lists for a time. Many of these are
+ * old: if they were forgotten, what they stand for would look younger. They have
+ * no age as long as they are in no list's size.
+ */
+static bool wsr_is_isolated(int nid, const struct wsr_sample *sample)
+{
+	struct folio *folio;
+	struct page *page;
+
+	/* Without a reference: what it holds now is compared, no more. */
+	guard(rcu)();
+	page = pfn_to_online_page(sample->pfn);
+	if (!page || page_to_nid(page) != nid)
+		return false;
+	folio = page_folio(page);
+	return sample->owner && folio_pfn(folio) == sample->pfn &&
+	       READ_ONCE(folio->mapping) && wsr_owner(folio) == sample->owner;
+}
+
 static void wsr_look_at_slot(struct wsr_looking *looking, unsigned int i)
 {
 	struct wsr_ages *ages = looking->ages;
@@ -670,7 +690,9 @@ static void wsr_look_at_slot(struct wsr_looking *looking, unsigned int i)
 		folio = NULL;
 	}
 	if (!folio) {
-		/* Reclaim and others take folios off the lists for a moment. */
+		if (wsr_is_isolated(ages->nid, sample))
+			return;
+		/* It may be on its way to a list. */
 		if (sample->missed)
 			wsr_drop_sample(ages, sample);
 		else
