@@ -35,7 +35,8 @@ BALLOON_PATH = "/machine/peripheral/balloon0"
 # reclaim; interrupts whose entry in /proc could not be allocated.
 HARMLESS = re.compile(
     r"^.*(?:page allocation failure|WARNING: .* at remove_proc_entry\+).*$"
-    r"(?:\n.*){0,60}?</TASK>", re.MULTILINE)
+    r"(?:\n(?!.*(?:BUG: |WARNING: |KASAN: |UBSAN: |Oops|wsr_(?!faults))).*){0,60}?</TASK>",
+    re.MULTILINE)
 # What a healthy guest never prints.
 SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|general protection fault|kernel BUG at|"

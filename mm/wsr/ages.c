@@ -461,8 +461,8 @@ static unsigned long wsr_ages_find(struct wsr_ages *ages, unsigned int level,
 		cond_resched();
 		if (pfn_to_online_page(pfn))
 			pfn = wsr_ages_find_one(ages, pfn);
-		else
-			pfn = ALIGN(pfn + 1, pageblock_nr_pages);
+		else	/* subsections of memory can be offline */
+			pfn = ALIGN(pfn + 1, SZ_2M >> PAGE_SHIFT);
 		block = max(block + 1, pfn >> level);
 	}
 	return block;
@@ -479,12 +479,27 @@ static void wsr_ages_begin_search(struct wsr_ages *ages)
 
 		part->searching = part->level == WSR_NO_LEVEL ?
 				  WSR_SEARCH_NONE : part->search;
-		if (part->searching)
-			ages->search_level = min(ages->search_level,
-						 part->level);
+		part->goal = part->level;
 		/* Not all new folios are told of yet? */
 		part->search = ready ? WSR_SEARCH_NONE : WSR_SEARCH_NEW;
 	}
+}
+
+/* Those who needed the finest level may have gone. */
+static void wsr_ages_search_level(struct wsr_ages *ages)
+{
+	unsigned int level = WSR_NO_LEVEL;
+	struct wsr_scope *scope;
+
+	list_for_each_entry(scope, &wsr_scopes, list) {
+		const struct wsr_scope_node *part = &scope->node[ages->nid];
+
+		if (part->searching && part->level != WSR_NO_LEVEL)
+			level = min_t(unsigned int, level, part->goal);
+	}
+	if (level != WSR_NO_LEVEL && ages->search_level < level)
+		ages->search_block >>= level - ages->search_level;
+	ages->search_level = level;
 }
 
 static void wsr_ages_search(struct wsr_ages *ages, struct wsr_look *look)
@@ -492,29 +507,34 @@ static void wsr_ages_search(struct wsr_ages *ages, struct wsr_look *look)
 	struct wsr_scope *scope;
 	u64 start_ns;
 
-	if (ages->search_level == WSR_NO_LEVEL)
+	if (ages->search_level != WSR_NO_LEVEL)
+		wsr_ages_search_level(ages);
+	if (ages->search_level == WSR_NO_LEVEL) {
 		wsr_ages_begin_search(ages);
+		wsr_ages_search_level(ages);
+	}
 	if (ages->search_level == WSR_NO_LEVEL)
 		return;
 
 	start_ns = task_sched_runtime(current);
 	ages->search_block = wsr_ages_find(ages, ages->search_level,
 					   ages->search_block, WSR_MAX_SEARCH);
-	look->find_us = div_u64(task_sched_runtime(current) - start_ns,
-				NSEC_PER_USEC);
-	if (ages->search_block != ULONG_MAX) {
-		/* What is found in later looks may be there since this one. */
-		list_for_each_entry(scope, &wsr_scopes, list) {
-			struct wsr_scope_node *part = &scope->node[ages->nid];
-
-			if (part->searching)
-				part->searching = WSR_SEARCH_ALL;
-		}
+	look->find_us = 1 + div_u64(task_sched_runtime(current) - start_ns,
+				    NSEC_PER_USEC);
+	look->find_more = ages->search_block != ULONG_MAX;
+	if (!look->find_more) {
+		ages->search_level = WSR_NO_LEVEL;
 		return;
 	}
-	ages->search_level = WSR_NO_LEVEL;
-	list_for_each_entry(scope, &wsr_scopes, list)
-		scope->node[ages->nid].searching = WSR_SEARCH_NONE;
+	/* What is found in later looks may be there since this one. */
+	list_for_each_entry(scope, &wsr_scopes, list) {
+		struct wsr_scope_node *part = &scope->node[ages->nid];
+
+		if (part->searching)
+			part->searching = WSR_SEARCH_ALL;
+		if (part->search)
+			part->search = WSR_SEARCH_ALL;
+	}
 }
 
 static void wsr_want_search(struct wsr_scope_node *part, enum wsr_search search)
@@ -642,7 +662,8 @@ static bool wsr_look_at(struct wsr_looking *looking, struct wsr_sample *sample,
 	sample->type = folio_is_file_lru(folio) ? WSR_FILE_BACKED :
 						  WSR_SWAP_BACKED;
 	if (sample->level >= level) {
-		wsr_update_age(looking, sample, folio, born, !part->complete);
+		wsr_update_age(looking, sample, folio, born,
+			       part->found_level == WSR_NO_LEVEL);
 		sample->present = true;
 		looking->look->samples++;
 	} else {
@@ -751,9 +772,12 @@ static void wsr_ages_levels(struct wsr_ages *ages)
 		if (scope->parent)
 			level = min_t(unsigned int, level,
 				      scope->parent->node[ages->nid].level);
-		if (level < part->level)
-			wsr_want_search(part, WSR_SEARCH_ALL);
 		WRITE_ONCE(part->level, level);
+		if (part->found_level < level || level == WSR_NO_LEVEL)
+			part->found_level = level;
+		if (level < part->found_level &&
+		    !(part->searching && part->goal <= level))
+			wsr_want_search(part, WSR_SEARCH_ALL);
 		finest = min(finest, level);
 	}
 	wsr_log_level(ages->nid, finest);
@@ -837,10 +861,12 @@ void wsr_ages_look(struct wsr_ages *ages, u64 last_ms, u64 now_ms,
 		part->looks++;
 		if (ages->lost)
 			wsr_want_search(part, WSR_SEARCH_ALL);
-		if (part->searching || part->search == WSR_SEARCH_ALL)
-			continue;
-		part->complete = true;
-		if (part->wanted && part->looks % WSR_FIND_LOOKS == 0)
+		if (part->searching && !look->find_more) {
+			part->found_level = min(part->found_level, part->goal);
+			part->searching = WSR_SEARCH_NONE;
+		}
+		if (part->wanted && !part->searching &&
+		    part->looks % WSR_FIND_LOOKS == 0)
 			wsr_ages_check(ages, scope);
 	}
 }
@@ -900,8 +926,13 @@ static void wsr_count_scope(struct wsr_ages *ages,
 			    const struct wsr_scope *scope, u64 now_ms,
 			    bool split, struct wsr_look *look)
 {
-	unsigned int level = scope->node[ages->nid].own_level;
+	const struct wsr_scope_node *own = &scope->node[ages->nid];
 	const struct wsr_scope *inner = scope;
+	unsigned int level = own->own_level;
+
+	/* Of a finer level, not all samples were found yet. */
+	if (own->found_level != WSR_NO_LEVEL)
+		level = max_t(unsigned int, level, own->found_level);
 
 	*look = (struct wsr_look) {};
 	/* All that are inside come after it. */

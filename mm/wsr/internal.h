@@ -108,19 +108,21 @@ void wsr_walk_end(struct wsr_walk *walk);
  * @samples: number of samples in memory that can be reclaimed
  * @folios: number of folios that were looked at
  * @young: number of these that had been accessed
- * @find_us: CPU time of a search that not every look needs, in us
+ * @find_us: CPU time of a search for samples, in us, 0 if there was none
+ * @find_more: the search goes on with the next look
  */
 struct wsr_look {
 	unsigned int samples;
 	unsigned int folios;
 	unsigned int young;
 	unsigned int find_us;
+	bool find_more;
 };
 
 /* What is to be searched for: folios that are no samples yet, but should be. */
 enum wsr_search {
 	WSR_SEARCH_NONE,
-	WSR_SEARCH_NEW,		/* they came since the last look */
+	WSR_SEARCH_NEW,		/* they came since the look before the search */
 	WSR_SEARCH_ALL,		/* they may be there for long */
 };
 
@@ -129,11 +131,13 @@ enum wsr_search {
  * @wanted: number of receivers that want reports of it; protected by
  *	    wsr_scopes_sem
  * @search: the next search has to find these
- * @searching: the search that goes on finds these
- * @complete: a search has found all that was there when watching it began
+ * @searching: the search that goes on finds these, or it ended with this look
+ * @goal: the level of which that search finds all samples
  * @own_level: there is one sample in 2^own_level pages
  * @level: the finest level that the scope or one around it needs; read without
  *	   a lock by wsr_folio_added() and wsr_folio_moved()
+ * @found_level: the finest level of which all samples were found; WSR_NO_LEVEL
+ *		 until the first search has ended
  * @looks: number of looks since @wanted was set
  * @first: the first sample that is in this scope, but in none inside it
  * @look: numbers about the last look at these samples
@@ -145,9 +149,10 @@ struct wsr_scope_node {
 	unsigned int wanted;
 	enum wsr_search search;
 	enum wsr_search searching;
-	bool complete;
+	u8 goal;
 	u8 own_level;
 	u8 level;
+	u8 found_level;
 	u64 looks;
 	u32 first;
 	struct wsr_look look;

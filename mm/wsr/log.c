@@ -99,7 +99,7 @@ void wsr_log_watch(bool wanted)
  */
 bool wsr_log_ready(void)
 {
-	return READ_ONCE(wsr_log_on);
+	return READ_ONCE(wsr_log_wanted) && READ_ONCE(wsr_log_on);
 }
 
 /**
@@ -272,7 +272,7 @@ void __wsr_folio_added(struct folio *folio)
 	int nid = folio_nid(folio);
 
 	/* Most folios are no samples. Idle ones were looked at before. */
-	if (level < READ_ONCE(wsr_finest_level) || folio_test_idle(folio))
+	if (level < READ_ONCE(wsr_levels[nid]) || folio_test_idle(folio))
 		return;
 
 	guard(rcu)();

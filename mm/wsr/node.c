@@ -125,11 +125,20 @@ static u32 wsr_node_refresh_ms(const struct wsr_node *node)
 	return max(wsr_node_budget_ms(node), node->refresh_ms);
 }
 
+/* The distance to the next look: a search goes on as soon as it may. */
+static u32 wsr_node_next_ms(const struct wsr_node *node)
+{
+	if (node->look.find_more)
+		return max(wsr_node_budget_ms(node), WSR_MIN_REFRESH_MS);
+	return wsr_node_refresh_ms(node);
+}
+
 /* Looks over which the cost of a search for samples is spread. */
 #define WSR_FIND_SPREAD	16
 
 static void wsr_node_look(struct wsr_node *node)
 {
+	bool searched = node->look.find_us;
 	u64 start_ns, last_ms, cost_us;
 	u32 wait_ms;
 
@@ -142,10 +151,11 @@ static void wsr_node_look(struct wsr_node *node)
 	node->looks++;
 	node->cost_us = div_u64(task_sched_runtime(current) - start_ns,
 				NSEC_PER_USEC);
-	/* A search is rare: its cost is spread over several looks. */
-	cost_us = node->cost_us - min_t(u64, node->cost_us,
-					node->look.find_us) +
-		  node->look.find_us / WSR_FIND_SPREAD;
+	/* The cost of a search is spread over several looks, if it is rare. */
+	cost_us = node->cost_us;
+	if (!searched && !node->look.find_more)
+		cost_us -= min_t(u64, cost_us, node->look.find_us -
+				 node->look.find_us / WSR_FIND_SPREAD);
 	if (node->looks == 1)
 		node->mean_cost_us = cost_us;
 	else
@@ -155,15 +165,15 @@ static void wsr_node_look(struct wsr_node *node)
 	 * While something happens, this timer does not care whether it wakes a
 	 * CPU: if all activity ends now, it was seen and dated by the next look.
 	 */
-	if (node->look.young)
+	if (node->look.young || node->look.find_more)
 		mod_delayed_work(wsr_wq, &node->work,
-				 msecs_to_jiffies(wsr_node_refresh_ms(node)));
+				 msecs_to_jiffies(wsr_node_next_ms(node)));
 	/*
 	 * A tick that comes a bit early is as good as one that comes late,
 	 * unless the budget is exceeded.
 	 */
-	wait_ms = max(node->refresh_ms - node->refresh_ms / 8,
-		      wsr_node_budget_ms(node));
+	wait_ms = wsr_node_next_ms(node);
+	wait_ms = max(wait_ms - wait_ms / 8, wsr_node_budget_ms(node));
 	WRITE_ONCE(node->due, jiffies + msecs_to_jiffies(wait_ms));
 
 	trace_wsr_refresh(node->nid, node->look.samples, node->look.folios,
@@ -184,9 +194,9 @@ static void wsr_node_work(struct work_struct *work)
 	mutex_lock(&node->lock);
 	if (node->ages && wsr_node_due(node))
 		wsr_node_look(node);
-	else if (node->ages && node->look.young)
+	else if (node->ages && (node->look.young || node->look.find_more))
 		queue_delayed_work(wsr_wq, &node->work,
-				   msecs_to_jiffies(wsr_node_refresh_ms(node)));
+				   msecs_to_jiffies(wsr_node_next_ms(node)));
 	mutex_unlock(&node->lock);
 	up_read(&wsr_scopes_sem);
 }
@@ -317,6 +327,7 @@ int wsr_node_prepare(int nid)
 	if (!node->ages) {
 		node->looked_ms = 0;
 		node->looks = 0;
+		node->look = (struct wsr_look) {};
 		node->mean_cost_us = 0;
 		node->ages = wsr_ages_alloc(nid);
 		if (!node->ages || wsr_log_start(nid)) {
@@ -397,6 +408,7 @@ void wsr_node_splice(int nid, struct wsr_scope_node *from,
 		return;
 
 	mutex_lock(&node->lock);
+	to->search = max(to->search, max(from->search, from->searching));
 	/* Before the first look there are no chains. */
 	if (node->ages && node->looks)
 		wsr_ages_splice(node->ages, from->first, &to->first);
@@ -444,7 +456,8 @@ int wsr_node_report(int nid, struct wsr_scope *scope,
 	wsr_ages_count(node->ages, scope, config->idle_age_ms,
 		       config->nr_bounds, now_ms, &pages, &look);
 	report->age_ms = now_ms - node->looked_ms;
-	report->warming_up = part->looks < 2 || !part->complete;
+	report->warming_up = part->looks < 2 ||
+			       part->found_level == WSR_NO_LEVEL;
 	memcpy(then, part->bytes, sizeof(then));
 	if (stat)
 		*stat = (struct wsr_node_stat) {

@@ -409,6 +409,7 @@ static void wsr_want(struct wsr_scope *scope, const nodemask_t *nodes, bool want
 		if (want && !part->wanted++) {
 			part->looks = 0;
 			part->own_level = WSR_NO_LEVEL;
+			part->found_level = WSR_NO_LEVEL;
 		} else if (!want) {
 			part->wanted--;
 		}

@@ -38,12 +38,14 @@ struct wsr_scope *wsr_whole;
 /* Nothing is known of the memory. */
 static void wsr_scope_forget(struct wsr_scope_node *part)
 {
-	*part = (struct wsr_scope_node) {
-		.wanted = part->wanted,
-		.own_level = WSR_NO_LEVEL,
-		.level = WSR_NO_LEVEL,
-		.first = WSR_NO_SAMPLE,
-	};
+	part->search = WSR_SEARCH_NONE;
+	part->searching = WSR_SEARCH_NONE;
+	part->own_level = WSR_NO_LEVEL;
+	WRITE_ONCE(part->level, WSR_NO_LEVEL);
+	part->found_level = WSR_NO_LEVEL;
+	part->looks = 0;
+	part->first = WSR_NO_SAMPLE;
+	part->look = (struct wsr_look) {};
 }
 
 static struct wsr_scope *wsr_scope_alloc(void)
@@ -236,6 +238,15 @@ void wsr_scope_remove(struct mem_cgroup *memcg)
 	up_write(&wsr_scopes_sem);
 }
 
+/* What the scope around it needs to know goes on being told of. */
+static void wsr_scope_inherit_part(struct wsr_scope_node *part,
+				   const struct wsr_scope_node *around)
+{
+	part->level = around->level;
+	part->found_level = around->found_level;
+	part->search = max(around->search, around->searching);
+}
+
 /**
  * wsr_scope_get - find or make the scope of a cgroup
  * @memcg: the cgroup, or NULL for all memory
@@ -273,6 +284,8 @@ struct wsr_scope *wsr_scope_get(struct mem_cgroup *memcg)
 	scope->memcg = memcg;
 	scope->parent = around;
 	scope->users = 1;
+	for (int nid = 0; nid < nr_node_ids; nid++)
+		wsr_scope_inherit_part(&scope->node[nid], &around->node[nid]);
 	list_add(&scope->list, &around->list);
 	list_for_each_entry(inner, &wsr_scopes, list) {
 		if (inner != scope && inner->parent == around &&
