@@ -66,8 +66,8 @@ static atomic_t wsr_nr_watched;
  * @looked_ms: time of the last look, 0 if there was none
  * @looks: number of looks since watching began
  * @cost_us: CPU time of the last look, in us
- * @mean_cost_us: the same as a running mean, so that one look that was slow, or
- *		  a host that took the CPU away, does not stretch the distance
+ * @mean_cost_us: the same as a running mean, fast up and slow down, so that the
+ *		  budget holds while costs vary
  * @due: jiffies when the next look is due; read without the lock
  * @work: looks if it is time to
  *
@@ -158,6 +158,8 @@ static void wsr_node_look(struct wsr_node *node)
 				 node->look.find_us / WSR_FIND_SPREAD);
 	if (node->looks == 1)
 		node->mean_cost_us = cost_us;
+	else if (cost_us > node->mean_cost_us)
+		node->mean_cost_us = (node->mean_cost_us + cost_us) / 2;
 	else
 		node->mean_cost_us = (7 * node->mean_cost_us + cost_us) / 8;
 
