@@ -143,7 +143,8 @@ enum wsr_search {
  * @look: numbers about the last look at these samples
  * @bytes: size of the memory at the last look, by type; with all inside it
  *
- * Protected by the lock of the node, but for what is said above.
+ * Protected by the lock of the node, or by wsr_scopes_sem held for writing, but
+ * for what is said above.
  */
 struct wsr_scope_node {
 	unsigned int wanted;
