@@ -6,14 +6,14 @@
 #ifndef _LINUX_WSR_H
 #define _LINUX_WSR_H
 
+#include <linux/hash.h>
 #include <linux/jump_label.h>
+#include <linux/mm.h>
 #include <linux/nodemask.h>
 #include <linux/types.h>
 
-struct folio;
 struct mem_cgroup;
 struct node;
-struct page;
 
 /* A histogram has one bin for each bound and an open last one. */
 #define WSR_MAX_BOUNDS		15
@@ -180,10 +180,35 @@ void wsr_unregister_node(struct node *node);
 void wsr_memcg_online(struct mem_cgroup *memcg);
 void wsr_memcg_offline(struct mem_cgroup *memcg);
 
+/*
+ * Which page frames are samples is fixed (mm/wsr/ages.c). This many levels
+ * follow from one multiplication, which tells most page frames apart inline.
+ */
+#define WSR_HASHED_LEVELS	3
+
+/* Differences that matter at the finest level in use; read without a lock. */
+extern unsigned long wsr_sample_mask;
+
 DECLARE_STATIC_KEY_FALSE(wsr_log_key);
 void __wsr_folio_added(struct folio *folio);
 bool __wsr_sampled(unsigned long pfn, unsigned int order);
 void __wsr_folio_moved(struct folio *to, struct page *from);
+
+/**
+ * wsr_difference - how a page frame differs from the sample of its block
+ * @pfn: page frame number
+ *
+ * Blocks are of 2^WSR_HASHED_LEVELS page frames.
+ *
+ * Return: the differing bits of the two numbers: 0 if it is the sample.
+ */
+static inline unsigned long wsr_difference(unsigned long pfn)
+{
+	u64 block = pfn >> WSR_HASHED_LEVELS;
+
+	return (pfn & (BIT(WSR_HASHED_LEVELS) - 1)) ^
+	       hash_64(block, WSR_HASHED_LEVELS);
+}
 
 /**
  * wsr_folio_added - a folio is new on an LRU list
@@ -193,7 +218,9 @@ void __wsr_folio_moved(struct folio *to, struct page *from);
  */
 static inline void wsr_folio_added(struct folio *folio)
 {
-	if (static_branch_unlikely(&wsr_log_key))
+	if (static_branch_unlikely(&wsr_log_key) &&
+	    (folio_test_large(folio) ||
+	     !(wsr_difference(folio_pfn(folio)) & READ_ONCE(wsr_sample_mask))))
 		__wsr_folio_added(folio);
 }
 

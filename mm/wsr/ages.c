@@ -3,14 +3,13 @@
  * Working set reporting: the ages of sampled folios.
  *
  * Which page frames are samples is fixed by a hash, whatever they hold. Memory
- * is cut into blocks of 2^level pages, and in each block there is one sample.
- * The samples of a level are the better half of those of the level below it
- * (wsr_level()):
+ * is cut into blocks of 2^level page frames, and in each block there is one
+ * sample, which is one of those of the level below (wsr_level()):
  *
  *    page frames  0   1   2   3   4   5   6   7
  *    level 0      x   x   x   x   x   x   x   x
- *    level 1      x           x   x           x
- *    level 2                  x   x
+ *    level 1      x       x       x       x
+ *    level 2      x               x
  *    level 3                      x
  *
  * So samples are uniform over bytes, whatever the sizes of folios, and a scope

@@ -3,6 +3,7 @@
  * Working set reporting: from counted samples to a histogram. Pure arithmetic,
  * tested by tests/wsr_kunit.c.
  */
+#include <linux/bitops.h>
 #include <linux/errno.h>
 #include <linux/hash.h>
 #include <linux/math64.h>
@@ -264,9 +265,11 @@ static unsigned int wsr_better_half(unsigned long block, unsigned int level)
  * @pfn: its first page frame
  * @order: its order; @pfn is a multiple of its size
  *
- * At a level there is one sample in each block of 2^level pages: of the samples
- * of its two halves, the one in the better half. A folio is a sample if one of
- * its pages is.
+ * At a level there is one sample in each block of 2^level pages. The samples of
+ * the first levels are regular inside of a block of 2^WSR_HASHED_LEVELS pages:
+ * for most page frames one hash tells that they are none. Above, a sample is
+ * that of the better half of its block. A folio is a sample if one of its pages
+ * is.
  *
  * Return: the level, at least @order. A level is reached by half as many page
  * frames as the one below it.
@@ -275,6 +278,13 @@ unsigned int wsr_level(unsigned long pfn, unsigned int order)
 {
 	unsigned int level = order;
 
+	if (level < WSR_HASHED_LEVELS) {
+		unsigned long difference = wsr_difference(pfn) >> level;
+
+		if (difference)
+			return level + __ffs(difference);
+		level = WSR_HASHED_LEVELS;
+	}
 	while (level < WSR_MAX_LEVEL &&
 	       ((pfn >> level) & 1) == wsr_better_half(pfn >> (level + 1), level))
 		level++;
@@ -290,9 +300,12 @@ unsigned int wsr_level(unsigned long pfn, unsigned int order)
  */
 unsigned long wsr_level_pfn(unsigned long block, unsigned int level)
 {
-	while (level--)
-		block = 2 * block + wsr_better_half(block, level);
-	return block;
+	unsigned long pfn;
+
+	while (level > WSR_HASHED_LEVELS)
+		block = 2 * block + wsr_better_half(block, --level);
+	pfn = block << level;
+	return pfn ^ (wsr_difference(pfn) & (BIT(level) - 1));
 }
 
 /*

@@ -52,6 +52,7 @@ static struct wsr_logs __rcu *wsr_logs[MAX_NUMNODES];
 /* The finest level in use on each node, and on all; read without a lock. */
 static u8 wsr_levels[MAX_NUMNODES] = { [0 ... MAX_NUMNODES - 1] = WSR_NO_LEVEL };
 static u8 wsr_finest_level = WSR_NO_LEVEL;
+unsigned long wsr_sample_mask;
 
 DEFINE_STATIC_KEY_FALSE(wsr_log_key);
 
@@ -120,6 +121,7 @@ void wsr_log_level(int nid, unsigned int level)
 			       READ_ONCE(wsr_levels[each]));
 	/* If nodes race here, the next look mends it. */
 	WRITE_ONCE(wsr_finest_level, finest);
+	WRITE_ONCE(wsr_sample_mask, BIT(min(finest, WSR_HASHED_LEVELS)) - 1);
 }
 
 bool __wsr_sampled(unsigned long pfn, unsigned int order)
