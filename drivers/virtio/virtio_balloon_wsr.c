@@ -14,6 +14,9 @@
  *   virtio_balloon_wsr_send() -> queue -> device -> ack -> ack_work -> send the
  *                                                          next, if there is one
  *
+ * It may also ask to reclaim memory that is idle, which takes some seconds: this
+ * is the job of reclaim_work. The result is part of all reports from then on.
+ *
  * The device is not trusted: what it says is checked, and a device that keeps
  * its buffer for ever only stops its own reports.
  */
@@ -21,6 +24,7 @@
 #include <linux/export.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/nodemask.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -39,13 +43,29 @@
 #define VIRTIO_BALLOON_WSR_MAX_TRIES	8
 
 /**
+ * struct virtio_balloon_wsr_reclaim - a request to reclaim memory
+ * @id: number of the request, 0: there is none
+ * @idle_ms: only what was not accessed for this long
+ * @node: only from this node, or VIRTIO_BALLOON_WORKING_SET_NO_NODE
+ * @max_bytes: at most so many bytes
+ */
+struct virtio_balloon_wsr_reclaim {
+	u32 id;
+	u32 idle_ms;
+	u16 node;
+	u64 max_bytes;
+};
+
+/**
  * struct virtio_balloon_wsr_state - working set reporting of a balloon device
  * @vdev: the device
  * @receiver: gets the reports; NULL after virtio_balloon_wsr_quiesce()
  * @config_work: reads the configuration space
  * @ack_work: takes the used buffer and sends what waits
- * @lock: protects all below. Held by both works and the receiver's callback;
- *	  of mm/wsr, only wsr_receiver_request() is called with it.
+ * @reclaim_work: reclaims memory; not freezable, since it may sleep for long,
+ *		  but virtio_balloon_wsr_stop() ends it
+ * @lock: protects all below. Held by the works and the receiver's callback; of
+ *	  mm/wsr, only wsr_receiver_request() is called with it.
  * @vq: the queue; NULL while the device is stopped
  * @config: the configuration in force
  * @cmd_id: the last id read from the device, 0: no reports are wanted
@@ -56,12 +76,19 @@
  * @next: the buffer that a report is written into
  * @next_len: bytes of @next that wait to be sent, 0: none
  * @in_flight: the device has @sent
+ * @reclaim: the last request to reclaim memory
+ * @cancel_reclaim: @reclaim_work should end early; it reads this without @lock
+ * @reclaim_ended: no report was made since a request to reclaim ended
+ * @reclaim_id: number of the last request that ended, 0: none
+ * @reclaim_status: how it ended
+ * @reclaimed_bytes: what it reclaimed
  */
 struct virtio_balloon_wsr_state {
 	struct virtio_device *vdev;
 	struct wsr_receiver *receiver;
 	struct work_struct config_work;
 	struct work_struct ack_work;
+	struct work_struct reclaim_work;
 
 	struct mutex lock; /* see above */
 	struct virtqueue *vq;
@@ -74,6 +101,12 @@ struct virtio_balloon_wsr_state {
 	void *next;
 	size_t next_len;
 	bool in_flight;
+	struct virtio_balloon_wsr_reclaim reclaim;
+	bool cancel_reclaim;
+	bool reclaim_ended;
+	u32 reclaim_id;
+	u16 reclaim_status;
+	u64 reclaimed_bytes;
 };
 
 /* The layout is ABI. */
@@ -87,11 +120,25 @@ static_assert(offsetof(struct virtio_balloon_config,
 		       working_set_nr_bins) == 28);
 static_assert(offsetof(struct virtio_balloon_config,
 		       working_set_idle_age_ms) == 32);
-static_assert(sizeof(struct virtio_balloon_config) == 92);
-static_assert(sizeof(struct virtio_balloon_working_set_hdr) == 80);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_reclaim_id) == 92);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_reclaim_idle_ms) == 96);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_reclaim_node) == 100);
+static_assert(offsetof(struct virtio_balloon_config,
+		       working_set_reclaim_bytes) == 104);
+static_assert(sizeof(struct virtio_balloon_config) == 112);
+static_assert(sizeof(struct virtio_balloon_working_set_hdr) == 96);
 static_assert(offsetof(struct virtio_balloon_working_set_hdr, sequence) == 16);
 static_assert(offsetof(struct virtio_balloon_working_set_hdr,
 		       refaulted_bytes) == 72);
+static_assert(offsetof(struct virtio_balloon_working_set_hdr,
+		       reclaim_id) == 80);
+static_assert(offsetof(struct virtio_balloon_working_set_hdr,
+		       reclaim_status) == 84);
+static_assert(offsetof(struct virtio_balloon_working_set_hdr,
+		       reclaimed_bytes) == 88);
 static_assert(sizeof(struct virtio_balloon_working_set_bin) == 24);
 
 static size_t record_size(unsigned int nr_bins)
@@ -116,6 +163,9 @@ static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
 		hdr = state->next + off;
 		hdr->cmd_id = cpu_to_le32(state->answer_id);
 		hdr->sequence = cpu_to_le64(state->sequence + 1);
+		hdr->reclaim_id = cpu_to_le32(state->reclaim_id);
+		hdr->reclaim_status = cpu_to_le16(state->reclaim_status);
+		hdr->reclaimed_bytes = cpu_to_le64(state->reclaimed_bytes);
 		off += record_size(le16_to_cpu(hdr->nr_bins));
 	} while (off < state->next_len);
 
@@ -132,7 +182,7 @@ static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
 	virtqueue_kick(state->vq);
 }
 
-/* A report without data: why there are none. */
+/* A report without data: why there are none. Answers what was asked for. */
 static void virtio_balloon_wsr_send_status(struct virtio_balloon_wsr_state *state,
 					   u16 status)
 {
@@ -144,8 +194,10 @@ static void virtio_balloon_wsr_send_status(struct virtio_balloon_wsr_state *stat
 	hdr->node_id = cpu_to_le16(VIRTIO_BALLOON_WORKING_SET_NO_NODE);
 	hdr->status = cpu_to_le16(status);
 	state->next_len = sizeof(*hdr);
-	state->answer_id = state->cmd_id;
+	if (state->asked_id)
+		state->answer_id = state->asked_id;
 	state->asked_id = 0;
+	state->reclaim_ended = false;
 	virtio_balloon_wsr_send(state);
 }
 
@@ -207,7 +259,7 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	unsigned int nr = min(report->nr_scopes,
 			      VIRTIO_BALLOON_WSR_MAX_RECORDS);
 	size_t len = 0;
-	u16 status;
+	bool wanted;
 
 	guard(mutex)(&state->lock);
 
@@ -215,20 +267,21 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 		return;
 
 	/* Only for a request that was answered in the meantime? */
-	if (report->reasons == BIT(WSR_REASON_REQUEST) && !state->asked_id)
+	wanted = state->asked_id || state->reclaim_ended;
+	if (report->reasons == BIT(WSR_REASON_REQUEST) && !wanted)
 		return;
 
 	/* The bounds changed while the report was made. */
 	if (nr && !has_bounds_of(&report->scopes[0], &state->config)) {
-		if (state->asked_id)
+		if (wanted)
 			wsr_receiver_request(receiver);
 		return;
 	}
 
 	if (!nr) {
-		status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
-		if (state->asked_id)
-			virtio_balloon_wsr_send_status(state, status);
+		if (wanted)
+			virtio_balloon_wsr_send_status(state,
+					VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
 		return;
 	}
 
@@ -239,6 +292,7 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	if (state->asked_id)
 		state->answer_id = state->asked_id;
 	state->asked_id = 0;
+	state->reclaim_ended = false;
 	virtio_balloon_wsr_send(state);
 }
 
@@ -247,7 +301,8 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
  * if the parameters are out of range.
  */
 static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
-				   struct wsr_config *config)
+				   struct wsr_config *config,
+				   struct virtio_balloon_wsr_reclaim *reclaim)
 {
 	int tries = VIRTIO_BALLOON_WSR_MAX_TRIES;
 	u32 generation, cmd_id;
@@ -271,6 +326,14 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 			virtio_cread_le(vdev, struct virtio_balloon_config,
 					working_set_idle_age_ms[i],
 					&config->idle_age_ms[i]);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_reclaim_id, &reclaim->id);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_reclaim_idle_ms, &reclaim->idle_ms);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_reclaim_node, &reclaim->node);
+		virtio_cread_le(vdev, struct virtio_balloon_config,
+				working_set_reclaim_bytes, &reclaim->max_bytes);
 	} while (vdev->config->generation &&
 		 vdev->config->generation(vdev) != generation && --tries);
 
@@ -278,54 +341,142 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 	return cmd_id;
 }
 
-static void virtio_balloon_wsr_config_work(struct work_struct *work)
+/* Only called by config_work, so there is one call at a time. */
+static void virtio_balloon_wsr_configure(struct virtio_balloon_wsr_state *state,
+					 u32 cmd_id,
+					 const struct wsr_config *config)
 {
-	struct virtio_balloon_wsr_state *state =
-		container_of(work, struct virtio_balloon_wsr_state, config_work);
 	static const struct wsr_config nothing;
-	struct wsr_config config;
 	bool asks, same;
 	int err = 0;
-	u32 cmd_id;
-
-	cmd_id = virtio_balloon_wsr_read(state->vdev, &config);
-	if (!cmd_id)
-		config = nothing;
 
 	mutex_lock(&state->lock);
 	asks = cmd_id && cmd_id != state->cmd_id;
 	same = cmd_id == state->cmd_id &&
-	       !memcmp(&config, &state->config, sizeof(config));
+	       !memcmp(config, &state->config, sizeof(*config));
 	mutex_unlock(&state->lock);
 	/* The balloon's own fields change more often than ours. */
 	if (same)
 		return;
 
-	if (cmd_id && !config.nr_bounds)
+	if (cmd_id && !config->nr_bounds)
 		err = -EINVAL;
 	if (!err)
-		err = wsr_receiver_configure(state->receiver, &config);
+		err = wsr_receiver_configure(state->receiver, config);
 	if (err)
 		wsr_receiver_configure(state->receiver, &nothing);
 
 	mutex_lock(&state->lock);
 	state->cmd_id = cmd_id;
-	state->config = config;
+	state->config = *config;
 	if (!cmd_id) {
 		state->next_len = 0;
 		state->answer_id = 0;
 		state->asked_id = 0;
-	} else if (asks && err) {
-		virtio_balloon_wsr_send_status(state, err == -EINVAL ?
-				VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED :
-				VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
 	} else if (asks) {
 		state->asked_id = cmd_id;
+		if (err)
+			virtio_balloon_wsr_send_status(state, err == -EINVAL ?
+				VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED :
+				VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
 	}
 	mutex_unlock(&state->lock);
 
 	if (asks && !err)
 		wsr_receiver_request(state->receiver);
+}
+
+/* Does what a request asks for; returns how it ended, or -EINTR. */
+static int virtio_balloon_wsr_do_reclaim(struct virtio_balloon_wsr_state *state,
+					 const struct virtio_balloon_wsr_reclaim *request,
+					 u64 *reclaimed_bytes)
+{
+	bool all = request->node == VIRTIO_BALLOON_WORKING_SET_NO_NODE;
+	int status = VIRTIO_BALLOON_WORKING_SET_OK;
+	struct wsr_reclaim_result result;
+	int nid, err;
+
+	*reclaimed_bytes = 0;
+	if (!request->idle_ms || !request->max_bytes ||
+	    (!all && (request->node >= nr_node_ids ||
+		      !node_state(request->node, N_MEMORY))))
+		return VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED;
+
+	for_each_node_state(nid, N_MEMORY) {
+		if (!all && nid != request->node)
+			continue;
+		if (*reclaimed_bytes >= request->max_bytes)
+			break;
+		err = wsr_reclaim(NULL, nid,
+				  request->max_bytes - *reclaimed_bytes,
+				  request->idle_ms, &state->cancel_reclaim,
+				  &result);
+		*reclaimed_bytes += result.reclaimed_bytes;
+		if (err == -EINTR)
+			return err;
+		if (err)
+			status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
+	}
+	return status;
+}
+
+static void virtio_balloon_wsr_reclaim_work(struct work_struct *work)
+{
+	struct virtio_balloon_wsr_state *state =
+		container_of(work, struct virtio_balloon_wsr_state,
+			     reclaim_work);
+	struct virtio_balloon_wsr_reclaim request;
+	u64 reclaimed_bytes;
+	int status;
+
+	mutex_lock(&state->lock);
+	request = state->reclaim;
+	WRITE_ONCE(state->cancel_reclaim, false);
+	mutex_unlock(&state->lock);
+	if (!request.id)
+		return;
+
+	status = virtio_balloon_wsr_do_reclaim(state, &request,
+					       &reclaimed_bytes);
+
+	guard(mutex)(&state->lock);
+	/* Without an answer: another request is there, or the device is gone. */
+	if (status < 0 || state->reclaim.id != request.id)
+		return;
+	state->reclaim_id = request.id;
+	state->reclaim_status = status;
+	state->reclaimed_bytes = reclaimed_bytes;
+	state->reclaim_ended = true;
+	wsr_receiver_request(state->receiver);
+}
+
+static void virtio_balloon_wsr_ask_reclaim(struct virtio_balloon_wsr_state *state,
+					   const struct virtio_balloon_wsr_reclaim *reclaim)
+{
+	guard(mutex)(&state->lock);
+	if (reclaim->id == state->reclaim.id)
+		return;
+
+	state->reclaim = *reclaim;
+	WRITE_ONCE(state->cancel_reclaim, true);
+	queue_work(system_dfl_wq, &state->reclaim_work);
+}
+
+static void virtio_balloon_wsr_config_work(struct work_struct *work)
+{
+	struct virtio_balloon_wsr_state *state =
+		container_of(work, struct virtio_balloon_wsr_state, config_work);
+	struct virtio_balloon_wsr_reclaim reclaim;
+	struct wsr_config config;
+	u32 cmd_id;
+
+	cmd_id = virtio_balloon_wsr_read(state->vdev, &config, &reclaim);
+	if (!cmd_id) {
+		memset(&config, 0, sizeof(config));
+		memset(&reclaim, 0, sizeof(reclaim));
+	}
+	virtio_balloon_wsr_configure(state, cmd_id, &config);
+	virtio_balloon_wsr_ask_reclaim(state, &reclaim);
 }
 
 static void virtio_balloon_wsr_ack_work(struct work_struct *work)
@@ -392,6 +543,7 @@ int virtio_balloon_wsr_init(struct virtio_balloon_wsr *wsr,
 	mutex_init(&state->lock);
 	INIT_WORK(&state->config_work, virtio_balloon_wsr_config_work);
 	INIT_WORK(&state->ack_work, virtio_balloon_wsr_ack_work);
+	INIT_WORK(&state->reclaim_work, virtio_balloon_wsr_reclaim_work);
 	state->sent = kmalloc(size, GFP_KERNEL);
 	state->next = kmalloc(size, GFP_KERNEL);
 	state->receiver = wsr_receiver_alloc("%s", dev_name(&vdev->dev));
@@ -432,6 +584,11 @@ void virtio_balloon_wsr_set_vq(struct virtio_balloon_wsr *wsr,
 	state->asked_id = 0;
 	state->answer_id = 0;
 	state->sequence = 0;
+	memset(&state->reclaim, 0, sizeof(state->reclaim));
+	state->reclaim_ended = false;
+	state->reclaim_id = 0;
+	state->reclaim_status = VIRTIO_BALLOON_WORKING_SET_OK;
+	state->reclaimed_bytes = 0;
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_set_vq);
 
@@ -460,6 +617,14 @@ void virtio_balloon_wsr_ack(struct virtio_balloon_wsr *wsr)
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_ack);
 
+static void virtio_balloon_wsr_cancel_reclaim(struct virtio_balloon_wsr_state *state)
+{
+	guard(mutex)(&state->lock);
+	/* If the work starts only now, it finds nothing to do. */
+	memset(&state->reclaim, 0, sizeof(state->reclaim));
+	WRITE_ONCE(state->cancel_reclaim, true);
+}
+
 /**
  * virtio_balloon_wsr_stop - the queue goes away, but may come back
  * @wsr: initialised
@@ -473,8 +638,10 @@ void virtio_balloon_wsr_stop(struct virtio_balloon_wsr *wsr)
 	if (!state)
 		return;
 
-	guard(mutex)(&state->lock);
-	state->vq = NULL;
+	scoped_guard(mutex, &state->lock)
+		state->vq = NULL;
+	virtio_balloon_wsr_cancel_reclaim(state);
+	cancel_work_sync(&state->reclaim_work);
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_stop);
 
@@ -496,6 +663,8 @@ void virtio_balloon_wsr_quiesce(struct virtio_balloon_wsr *wsr)
 
 	disable_work_sync(&state->config_work);
 	disable_work_sync(&state->ack_work);
+	virtio_balloon_wsr_cancel_reclaim(state);
+	disable_work_sync(&state->reclaim_work);
 	wsr_receiver_free(state->receiver);
 	state->receiver = NULL;
 }

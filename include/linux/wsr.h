@@ -171,7 +171,7 @@ void wsr_receiver_request(struct wsr_receiver *receiver);
 void wsr_receiver_free(struct wsr_receiver *receiver);
 
 int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
-		struct wsr_reclaim_result *result);
+		const bool *cancel, struct wsr_reclaim_result *result);
 
 void wsr_reclaimed(int nid);
 void wsr_memcg_reclaimed(struct mem_cgroup *memcg);

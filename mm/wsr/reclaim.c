@@ -25,6 +25,7 @@
  */
 #include <linux/atomic.h>
 #include <linux/ctype.h>
+#include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/kstrtox.h>
 #include <linux/math64.h>
@@ -101,13 +102,20 @@ static int wsr_idle_bytes(struct mem_cgroup *memcg, int nid, u32 idle_ms,
 	return err;
 }
 
+/* Should the request end early? */
+static bool wsr_cancelled(const bool *cancel)
+{
+	return signal_pending(current) || (cancel && READ_ONCE(*cancel));
+}
+
 /*
  * Sleep for @left jiffies. Whoever removes the cgroup or node waits for writers
- * of its files, so end early then. Returns false in this case, or on a signal.
+ * of its files, so end early then. Returns false in this case, or if cancelled.
  */
-static bool wsr_watch(struct mem_cgroup *memcg, int nid, unsigned long left)
+static bool wsr_watch(struct mem_cgroup *memcg, int nid, const bool *cancel,
+		      unsigned long left)
 {
-	while (left && !signal_pending(current)) {
+	while (left && !wsr_cancelled(cancel)) {
 		unsigned long slice = min(left, HZ / 10UL);
 
 		schedule_timeout_interruptible(slice);
@@ -131,7 +139,7 @@ static bool wsr_reclaimed_enough(const struct wsr_reclaim_result *result)
 
 /* Returns how many bytes of a type were reclaimed, about @bytes or less. */
 static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
-			    enum wsr_type type, u64 bytes)
+			    const bool *cancel, enum wsr_type type, u64 bytes)
 {
 	int swappiness = type == WSR_FILE_BACKED ? MIN_SWAPPINESS :
 						   SWAPPINESS_ANON_ONLY;
@@ -141,7 +149,7 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
 	pg_data_t *pgdat = memcg ? NULL : NODE_DATA(nid);
 	u64 done = 0;
 
-	while (done < bytes && !signal_pending(current)) {
+	while (done < bytes && !wsr_cancelled(cancel)) {
 		/* Small steps at the end, since a round can take too much. */
 		unsigned long pages = ((bytes - done) >> PAGE_SHIFT) / 4;
 		long reclaimed = proactive_reclaim(memcg, pgdat, pages,
@@ -160,6 +168,7 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
  * @nid: from this node if @memcg is NULL
  * @max_bytes: how much at most; a bit more may be reclaimed
  * @idle_ms: only if it was not accessed for this long, in ms, not 0
+ * @cancel: end early when this becomes true, or NULL
  * @result: how much was asked for and reclaimed; set also on error
  *
  * What is asked for is @max_bytes, or what is idle for @idle_ms and can be
@@ -168,14 +177,15 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
  * @idle_ms is longer.
  *
  * Context: may sleep; must not be called in memory reclaim. Ends early on a
- * signal. Calls may run concurrently.
+ * signal or if cancelled: within 0.1 s, or when what it reclaims at that moment
+ * is done. Calls may run concurrently.
  * Return: 0 if 31/32 of what was asked for was reclaimed, -EAGAIN if not, or if
  * memory was not watched for long enough to tell, -EINVAL if @idle_ms is 0,
- * -ENODATA if nobody watches this memory, -EINTR on a signal, -ENODEV if the
- * cgroup or node is being removed.
+ * -ENODATA if nobody watches this memory, -EINTR on a signal or if cancelled,
+ * -ENODEV if the cgroup or node is being removed.
  */
 int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
-		struct wsr_reclaim_result *result)
+		const bool *cancel, struct wsr_reclaim_result *result)
 {
 	unsigned long watch = msecs_to_jiffies(min_t(u32, idle_ms,
 						     WSR_MAX_WATCH_MS));
@@ -202,25 +212,26 @@ int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
 		left = min(sum, result->requested_bytes -
 				result->reclaimed_bytes);
 
-		if (round && !wsr_watch(memcg, nid, watch))
-			return signal_pending(current) ? -EINTR : -ENODEV;
+		if (round && !wsr_watch(memcg, nid, cancel, watch))
+			return wsr_cancelled(cancel) ? -EINTR : -ENODEV;
 		/* A new generation can hide what was read, but not mapped. */
 		result->reclaimed_bytes +=
-			wsr_reclaim_type(memcg, nid, WSR_FILE_BACKED,
+			wsr_reclaim_type(memcg, nid, cancel, WSR_FILE_BACKED,
 					 mul_u64_u64_div_u64(left,
 							     idle[WSR_FILE_BACKED],
 							     sum));
 		lru_gen_age(memcg, pgdat, watch);
 		result->reclaimed_bytes +=
-			wsr_reclaim_type(memcg, nid, WSR_SWAP_BACKED,
+			wsr_reclaim_type(memcg, nid, cancel, WSR_SWAP_BACKED,
 					 mul_u64_u64_div_u64(left,
 							     idle[WSR_SWAP_BACKED],
 							     sum));
-		if (signal_pending(current))
+		if (wsr_cancelled(cancel))
 			return -EINTR;
 	}
 	return wsr_reclaimed_enough(result) ? 0 : -EAGAIN;
 }
+EXPORT_SYMBOL_GPL(wsr_reclaim);
 
 /**
  * wsr_reclaim_write - do what was written into a file "reclaim"
@@ -247,7 +258,7 @@ int wsr_reclaim_write(const char *buf, struct mem_cgroup *memcg, int nid,
 	    kstrtou32(skip_spaces(rest), 10, &idle_ms))
 		return -EINVAL;
 
-	err = wsr_reclaim(memcg, nid, max_bytes, idle_ms, &result);
+	err = wsr_reclaim(memcg, nid, max_bytes, idle_ms, NULL, &result);
 	if (err != -EINVAL)
 		atomic64_inc(&stat->requests);
 	atomic64_add(result.requested_bytes, &stat->requested_bytes);
