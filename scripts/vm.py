@@ -506,6 +506,24 @@ class VM:
 
         return wait_for(answered, timeout, f"the report with id {request}")
 
+    def request_reclaim(self, max_bytes, idle_age_ms, **fields):
+        """Asks the guest to reclaim memory; returns its id."""
+        request = self.get("guest-working-set-reclaim")["id"] + 1
+        self.set("guest-working-set-reclaim", {
+            "id": request, "max-bytes": max_bytes, "idle-age-ms": idle_age_ms,
+            **{name.replace("_", "-"): value
+               for name, value in fields.items()}})
+        return request
+
+    def reclaim_result(self, request, timeout=60):
+        """What a report says of a request to reclaim, when it has ended."""
+        def ended():
+            report = self.get("guest-working-set").get("report", {})
+            result = report.get("reclaim", {})
+            return result if result.get("id") == request else None
+
+        return wait_for(ended, timeout, f"the end of reclaim request {request}")
+
     # The guest's own files
 
     def node_file(self, name, node=0):

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Requests of the host to reclaim memory."""
+
+import contextlib
+
+import vm
+from e2e import check, near
+
+IDLE_MS = 3000
+MIB = 1 << 20
+
+
+def idle_bytes(report, node=0):
+    last = report["nodes"][node]["bins"][-1]
+    return last["swap-backed-bytes"] + last["file-backed-bytes"]
+
+
+def wait_idle(guest, mib, node=0):
+    """The first report, no estimate, that says that so much is idle."""
+    def idle():
+        report = guest.request_report()
+        warming_up = any(each["warming-up"] for each in report["nodes"])
+        return report if not warming_up and \
+            idle_bytes(report, node) >= mib * MIB else None
+
+    return vm.wait_for(idle, 90, f"{mib} MiB idle for {IDLE_MS} ms", 0.5)
+
+
+@contextlib.contextmanager
+def page_cache(env):
+    """The guest, with 96 MiB of cold page cache and 32 MiB in use."""
+    guest = env.guest("plain")
+    guest.configure(idle_age_ms=[IDLE_MS], refresh_ms=500)
+    bands = vm.Bands(guest, "-d /mnt", "96M:never:read", "32M:0.5:read")
+    try:
+        wait_idle(guest, 90)
+        yield guest
+    finally:
+        bands.quit()
+
+
+def test_cold_memory_goes(env):
+    with page_cache(env) as guest:
+        before = guest.get("guest-working-set")["report"]
+        refaults = before["nodes"][0]["refaulted-bytes"]
+        mark = guest.qmp.mark()
+        request = guest.request_reclaim(64 * MIB, IDLE_MS)
+        event = guest.qmp.wait_event(
+            "BALLOON_WORKING_SET", mark, timeout=60, predicate=lambda data:
+            data.get("reclaim", {}).get("id") == request)
+        result = event["data"]["reclaim"]
+        check(result["status"] == "ok", f"{result}")
+        near(result["bytes"], 64 * MIB, 4 * MIB, "reclaimed bytes")
+        after = guest.request_report()
+        check(after["reclaim"] == result,
+              f"the next report says {after['reclaim']}")
+        gone = idle_bytes(before) - idle_bytes(after)
+        near(gone, 64 * MIB, 10 * MIB, "less idle memory")
+        back = after["nodes"][0]["refaulted-bytes"] - refaults
+        check(back <= 4 * MIB, f"{back >> 20} MiB of memory in use went, too")
+    return f"{result['bytes'] / MIB:.1f} MiB"
+
+
+def test_a_new_request_replaces_one(env):
+    """The first would wait for ten seconds; nothing is that old."""
+    with page_cache(env) as guest:
+        wanted = guest.request_reclaim(1 << 40, 10000)
+        wanted = guest.request_reclaim(8 * MIB, IDLE_MS)
+        mark = guest.qmp.mark()
+        result = guest.reclaim_result(wanted)
+        check(result["status"] == "ok", f"{result}")
+        events = guest.qmp.events_since(mark, "BALLOON_WORKING_SET")
+        answered = {event["data"].get("reclaim", {}).get("id")
+                    for event in events}
+        check(wanted - 1 not in answered, "the first was answered, too")
+
+
+def test_no_such_node(env):
+    guest = env.guest("plain")
+    guest.request_report()
+    request = guest.request_reclaim(MIB, IDLE_MS, node_id=5)
+    result = guest.reclaim_result(request)
+    check(result["status"] == "unsupported" and result["bytes"] == 0,
+          f"{result}")
+
+
+def test_one_node_of_two(env):
+    guest = env.guest("nodes")
+    guest.configure(idle_age_ms=[1000], refresh_ms=500)
+    guest.request_report()
+    # Without swap and files there is next to nothing to reclaim.
+    request = guest.request_reclaim(1 << 40, 1000, node_id=1)
+    result = guest.reclaim_result(request)
+    check(result["status"] in ("ok", "try-later"), f"{result}")
+
+
+def test_unbind_ends_a_request(env):
+    """A request waits for up to twice ten seconds."""
+    driver = "/sys/bus/virtio/drivers/virtio_balloon"
+    guest = env.guest("plain")
+    guest.request_report()
+    guest.request_reclaim(1 << 40, 60000)
+    seconds = float(guest.sh(
+        "read before rest </proc/uptime; "
+        f"device=$(basename $(readlink -f {driver}/virtio*)); "
+        f"echo $device >{driver}/unbind; read after rest </proc/uptime; "
+        f"echo $device >{driver}/bind; "
+        "awk \"BEGIN { print $after - $before }\""))
+    check(seconds < 5, f"unbind took {seconds} s")
+    check(guest.get("guest-working-set-reclaim")["id"] == 0,
+          "the request is still there after a reset of the device")
+    guest.request_report()
+    return f"{seconds} s"
+
+
+def test_bad_requests(env):
+    guest = env.guest("plain")
+    bad = {"reports are off": {}}
+    for why, fields in (("age", {"idle-age-ms": 0}),
+                        ("bytes", {"max-bytes": 0}),
+                        ("node", {"node-id": 0xffff})):
+        bad[why] = fields
+    for why, fields in bad.items():
+        if fields:
+            guest.request_report()
+        before = guest.get("guest-working-set-reclaim")
+        try:
+            guest.set("guest-working-set-reclaim",
+                      {"id": 77, "max-bytes": MIB, "idle-age-ms": 1000,
+                       **fields})
+        except vm.QMPError as error:
+            check(len(str(error)) > 20, f"{why}: {error}")
+        else:
+            check(False, f"{why}: was accepted")
+        check(guest.get("guest-working-set-reclaim") == before,
+              f"{why}: the request has changed")
