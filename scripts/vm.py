@@ -508,7 +508,9 @@ class VM:
 
     def request_reclaim(self, max_bytes, idle_age_ms, **fields):
         """Asks the guest to reclaim memory; returns its id."""
-        request = self.get("guest-working-set-reclaim")["id"] + 1
+        report = self.get("guest-working-set").get("report", {})
+        request = max(self.get("guest-working-set-reclaim")["id"],
+                      report.get("reclaim", {}).get("id", 0)) + 1
         self.set("guest-working-set-reclaim", {
             "id": request, "max-bytes": max_bytes, "idle-age-ms": idle_age_ms,
             **{name.replace("_", "-"): value

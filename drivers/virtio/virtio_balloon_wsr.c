@@ -471,12 +471,13 @@ static void virtio_balloon_wsr_config_work(struct work_struct *work)
 	u32 cmd_id;
 
 	cmd_id = virtio_balloon_wsr_read(state->vdev, &config, &reclaim);
-	if (!cmd_id)
+	if (!cmd_id) {
+		/* Without reports, nobody would hear of the result of reclaim. */
 		memset(&config, 0, sizeof(config));
+		memset(&reclaim, 0, sizeof(reclaim));
+	}
 	virtio_balloon_wsr_configure(state, cmd_id, &config);
-	/* Without reports, nobody would hear of the result. */
-	if (cmd_id)
-		virtio_balloon_wsr_ask_reclaim(state, &reclaim);
+	virtio_balloon_wsr_ask_reclaim(state, &reclaim);
 }
 
 static void virtio_balloon_wsr_ack_work(struct work_struct *work)

@@ -9,6 +9,7 @@ GUESTS = {
     "plain": {"memory": "512M", "disk": True,
               "append": "kunit.enable=1 kunit.autorun=1"},
     "nodes": {"memory": "512M", "nodes": 2},
+    "swap": {"memory": "512M", "swap": "200M"},
     # All virtqueues that can come before ours
     "queues": {"memory": "256M",
                "balloon": "working-set-reporting=on,free-page-reporting=on,"
