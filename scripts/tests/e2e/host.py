@@ -47,6 +47,14 @@ def test_accuracy_arithmetic(_env):
     return f"{tests} subtests"
 
 
+def test_wire_format_is_the_same_everywhere(_env):
+    output = run([sys.executable, "-B",
+                  vm.ROOT / "scripts/tests/test_virtio_spec.py"])
+    skipped = ", without pdflatex" if "skipped" in output else ""
+    return f"{re.search(r'Ran ([0-9]+) tests?', output).group(1)} subtests" \
+           f"{skipped}"
+
+
 def test_patches_are_complete(_env):
     run([vm.ROOT / "scripts/overlay", "check"])
 
