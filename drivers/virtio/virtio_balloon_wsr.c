@@ -258,6 +258,7 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	struct virtio_balloon_wsr_state *state = receiver->private_data;
 	unsigned int nr = min(report->nr_scopes,
 			      VIRTIO_BALLOON_WSR_MAX_RECORDS);
+	u16 try_later = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
 	size_t len = 0;
 	bool wanted;
 
@@ -280,8 +281,7 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 
 	if (!nr) {
 		if (wanted)
-			virtio_balloon_wsr_send_status(state,
-					VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
+			virtio_balloon_wsr_send_status(state, try_later);
 		return;
 	}
 
