@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The tests that scripts/check runs, and what they share."""
 
+import traceback
+
 import vm
 
 # Guests that tests share; each is started when the first test asks for it.
@@ -63,6 +65,36 @@ class Environment:
     def console_tails(self):
         return "\n".join(f"console of guest {name}:\n{guest.console_tail()}"
                          for name, guest in self._guests.items())
+
+
+def run_test(function, environment):
+    """Returns ("ok", note), ("skip", reason) or ("not ok", reason)."""
+    try:
+        note = function(environment)
+        environment.check_logs()
+        return "ok", note
+    except Skip as skip:
+        return "skip", str(skip)
+    except (AssertionError, vm.VMError) as error:
+        reason = str(error) or traceback.format_exc()
+    except Exception:  # pylint: disable=broad-except
+        reason = traceback.format_exc()
+    tails = environment.console_tails()
+    environment.close_guests()
+    return "not ok", f"{reason}\n{tails}"
+
+
+class Report:
+    """Writes lines to the terminal and to the result file."""
+
+    def __init__(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "w", encoding="utf-8")
+
+    def line(self, text):
+        print(text, flush=True)
+        self._file.write(text + "\n")
+        self._file.flush()
 
 
 def check(condition, message):
