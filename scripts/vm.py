@@ -283,7 +283,8 @@ def size_bytes(size):
 
 
 def node_arguments(memory, cpus, nodes):
-    """QEMU's arguments for memory split evenly over NUMA nodes."""
+    """QEMU's arguments for memory split evenly over NUMA nodes. Those without a
+    CPU have memory only."""
     share = size_bytes(memory) // nodes
     arguments = []
     for node in range(nodes):
@@ -307,6 +308,7 @@ def command_line(base, *, kernel=None, qemu=None, memory="512M", cpus=2,
     of compressed swap; disk: path of an image with ext4."""
     qemu = qemu or qemu_binary()
     accel = accel or accelerator(base)
+    sockets = min(nodes, cpus)
     words = ["console=ttyS0", "panic=-1"]
     if accel == "tcg":
         # The guest takes the time that the host spends on other work for its
@@ -318,7 +320,7 @@ def command_line(base, *, kernel=None, qemu=None, memory="512M", cpus=2,
     arguments = [
         str(qemu), "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", accel, "-m", memory,
-        "-smp", f"{cpus},sockets={nodes},cores={cpus // nodes}",
+        "-smp", f"{cpus},sockets={sockets},cores={cpus // sockets}",
         "-kernel", str(kernel or kernel_image(base)),
         "-initrd", str(guest_image())]
     if accel == "kvm":
@@ -358,10 +360,13 @@ def make_disk(path):
 
 
 class VM:
-    """A running guest. Leaving the context ends it, whatever happened."""
+    """A running guest. Leaving the context ends it, whatever happened.
+
+    boots=False: QEMU waits for a migration or a snapshot; options["extra"] says
+    for which."""
 
     def __init__(self, base, name="guest", disk=False, boot_timeout=120,
-                 **options):
+                 boots=True, **options):
         self._directory = pathlib.Path(tempfile.mkdtemp(prefix="wsr-vm-"))
         self.process = None
         self.qmp = None
@@ -375,6 +380,8 @@ class VM:
                 options["disk"] = self._directory / "disk"
                 make_disk(options["disk"])
             self._start(command_line(base, **options))
+            if boots:
+                self.wait_boot()
         except BaseException:
             self.close()
             raise
@@ -406,7 +413,6 @@ class VM:
         except (OSError, ValueError, VMError):
             raise VMError("QEMU did not start: " +
                           self.qemu_log_path.read_text()) from None
-        self.wait_boot()
 
     def __enter__(self):
         return self
