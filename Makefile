@@ -21,8 +21,8 @@ check:
 		kernel-nowsr guest tools check
 
 ## make check-full  adds debug kernels, accuracy, benchmarks, bisect (hours);
-##                  ONLY="check kasan faults kcsan accuracy bench bisect"
-##                  selects
+##                  ONLY="check kasan faults kcsan vmm accuracy bench
+##                  bisect" selects
 check-full:
 	@$(STEPS) packages packages-libvirt qemu qemu-stock kernel \
 		kernel-nowsr guest tools check-full
