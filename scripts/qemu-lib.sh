@@ -15,8 +15,8 @@ run_configure() {
 	"$tree/configure" --cc='ccache gcc' --python=/usr/bin/python3 \
 		--disable-download --target-list=x86_64-softmmu \
 		--without-default-features --enable-system --enable-tcg --enable-kvm \
-		--enable-attr --disable-docs --disable-werror --disable-tools \
-		--disable-install-blobs
+		--enable-attr --enable-fdt=system --disable-docs --disable-werror \
+		--disable-tools --disable-install-blobs
 }
 
 # configure_qemu LABEL TREE OBJ

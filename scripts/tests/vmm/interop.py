@@ -35,7 +35,7 @@ def refuse(guest, bits):
     debug = f"/sys/kernel/debug/virtio/{name}"
     if guest.run(f"[ -e {debug}/filter_feature_add ]")[0]:
         raise Skip("the kernel lacks CONFIG_VIRTIO_DEBUG, see "
-                   "scripts/vmm.config")
+                   "scripts/kernel.config")
     guest.sh(f"echo {name} >{DRIVER}/unbind")
     for bit in bits:
         guest.sh(f"echo {bit} >{debug}/filter_feature_add")
@@ -172,7 +172,7 @@ def check_products(kernel, qemu, transport):
         option = "CONFIG_VIRTIO_PCI_LEGACY=y"
     config = kernel.with_name("config").read_text().splitlines()
     if option and option not in config:
-        raise Skip(f"the kernel lacks {option}, see scripts/vmm.config")
+        raise Skip(f"the kernel lacks {option}, see scripts/kernel.config")
 
 
 def check_without_property(guest):
@@ -228,7 +228,7 @@ def legacy_driver(env):
                   append="virtio_pci.force_legacy=1")
     if 32 in accepted(guest):
         raise Skip("the kernel lacks CONFIG_VIRTIO_PCI_LEGACY, see "
-                   "scripts/vmm.config")
+                   "scripts/kernel.config")
     check(WORKING_SET not in accepted(guest), "accepted without VERSION_1")
     check_no_reporting(guest)
     check_stats(guest)

@@ -120,7 +120,7 @@ IN_PORT = {"balloon": None, "extra": (
 def check_hotplug(guest):
     if guest.run("ls /sys/bus/pci/slots/* >/dev/null")[0]:
         raise Skip("the kernel lacks CONFIG_HOTPLUG_PCI_ACPI, see "
-                   "scripts/vmm.config")
+                   "scripts/kernel.config")
 
 
 def unplug(guest):
