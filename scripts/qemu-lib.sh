@@ -15,8 +15,19 @@ run_configure() {
 	"$tree/configure" --cc='ccache gcc' --python=/usr/bin/python3 \
 		--disable-download --target-list=x86_64-softmmu \
 		--without-default-features --enable-system --enable-tcg --enable-kvm \
-		--enable-attr --enable-fdt=system --disable-docs --disable-werror \
-		--disable-tools --disable-install-blobs
+		--enable-vhost-user --enable-attr --enable-fdt=system \
+		--disable-docs --disable-werror --disable-tools \
+		--disable-install-blobs
+}
+
+# apply_test_patches TREE: changes that only tests need, outside of the series.
+# Must not touch files of the series; patch replaces files, as work_tree demands.
+apply_test_patches() {
+	local patch
+	for patch in "$TOP"/patches/qemu-test/*.patch; do
+		patch -d "$1" -p1 -R -s -f --dry-run <"$patch" >/dev/null ||
+			patch -d "$1" -p1 -s -f <"$patch" || return
+	done
 }
 
 # configure_qemu LABEL TREE OBJ

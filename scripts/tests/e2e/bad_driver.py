@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest whose balloon driver wants to harm QEMU: QEMU takes no notice.
+
+The guest's part is tools/testing/selftests/wsr/bad_driver.c.
+"""
+
+import pathlib
+import re
+import threading
+import time
+
+from e2e import check
+
+MIB = 1 << 20
+PCI = "/sys/bus/pci"
+PROGRAM = "/kselftest/wsr/bad_driver"
+
+GOOD = ["good", "good-largest", "good-flood"]
+# Reports per flood are in the tens of thousands; a few hundred bytes lost with
+# each would be more than this.
+GROWTH_BYTES = 4 * MIB
+# QEMU's longest answer while it has tens of thousands of reports to look at, on
+# a busy host. It answers after the last one if it does nothing else.
+LONGEST_ANSWER_S = 5
+
+
+class BadDriver:
+    """The program, in a guest whose kernel has lost the device."""
+
+    def __init__(self, guest):
+        self._guest = guest
+        # What QEMU logs for its own developers has a line for each mistake.
+        guest.qmp.command("human-monitor-command", **{"command-line":
+                                                      "log none"})
+        self._device = guest.sh(
+            "cd /sys/bus/virtio/drivers/virtio_balloon && "
+            "basename $(readlink -f virtio*/..)").strip()
+
+    def __enter__(self):
+        self._guest.sh(f"echo {self._device} >{PCI}/drivers/virtio-pci/unbind")
+        return self
+
+    def __exit__(self, *exception):
+        if self._guest.alive():
+            self._guest.sh(
+                f"echo {self._device} >{PCI}/drivers/virtio-pci/bind")
+
+    def cases(self):
+        """The names of those that send nothing good."""
+        names = self._guest.sh(f"{PROGRAM} -l").split()
+        return [name for name in names if name not in GOOD]
+
+    def run(self, case):
+        status, output = self._guest.run(
+            f"{PROGRAM} {PCI}/devices/{self._device} {case}", 300)
+        check(status == 0, f"bad_driver {case}: status {status}\n{output}")
+
+
+def heap_bytes(guest):
+    """QEMU's memory without that of the guest, which is shared."""
+    status = pathlib.Path(f"/proc/{guest.process.pid}/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status).group(1)) << 10
+
+
+def longest_answer(guest, action):
+    """Seconds that QEMU needs at most for a QMP command during an action."""
+    failures = []
+
+    def run():
+        try:
+            action()
+        except Exception as error:  # pylint: disable=broad-except
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    longest = 0
+    thread.start()
+    while thread.is_alive():
+        began = time.monotonic()
+        guest.qmp.command("query-status", timeout=120)
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.02)
+    thread.join()
+    if failures:
+        raise failures[0]
+    return longest
+
+
+def start(env):
+    memory = "256M"
+    return env.start(
+        "bad-driver", memory=memory,
+        extra=("-object", f"memory-backend-memfd,id=ram,size={memory}",
+               "-machine", "memory-backend=ram"))
+
+
+def check_works(guest):
+    check(guest.request_report()["status"] == "ok",
+          "no report of the kernel's driver afterwards")
+    guest.check_logs()
+
+
+def test_bad_reports_and_queues_change_nothing(env):
+    guest = start(env)
+    try:
+        config = guest.get("guest-working-set-config")
+        with BadDriver(guest) as driver:
+            driver.run("good")
+            before = guest.get("guest-working-set")
+            check(before["report"]["sequence"] == 1 and
+                  len(before["report"]["nodes"]) == 2,
+                  f"a good report did not arrive: {before}")
+            mark = guest.qmp.mark()
+            cases = driver.cases()
+            for case in cases:
+                driver.run(case)
+                after = guest.get("guest-working-set")
+                after["active"] = before["active"]
+                check(after == before, f"{case} was believed: {after}")
+                check(guest.get("guest-working-set-config") == config,
+                      f"{case} changed the settings")
+            events = guest.qmp.events_since(mark, "BALLOON_WORKING_SET")
+            check(not events, f"events: {events}")
+        check_works(guest)
+    finally:
+        env.close_guest("bad-driver")
+    return f"{len(cases)} cases"
+
+
+def test_floods_are_bounded(env):
+    guest = start(env)
+    log = guest.qemu_log_path
+    longest = 0
+    growth = 0
+    try:
+        with BadDriver(guest) as driver:
+            log_bytes = log.stat().st_size
+            for case in ("flood", "flood-longest", "endless", "good-flood"):
+                driver.run(case)
+                before = heap_bytes(guest)
+                longest = max(longest, longest_answer(
+                    guest, lambda case=case: driver.run(case)))
+                growth = max(growth, heap_bytes(guest) - before)
+                check(growth < GROWTH_BYTES, f"{case}: QEMU's heap grows by "
+                      f"{growth >> 10} KiB")
+            check(log.stat().st_size == log_bytes,
+                  f"QEMU's log: {log.read_text()[-200:]}")
+            driver.run("good-largest")
+            nodes = guest.get("guest-working-set")["report"]["nodes"]
+            check(len(nodes) == 128 and len(nodes[127]["bins"]) == 16,
+                  f"the largest report has {len(nodes)} nodes")
+        check_works(guest)
+        check(longest < LONGEST_ANSWER_S,
+              f"QEMU did not answer for {longest:.1f} s")
+    finally:
+        env.close_guest("bad-driver")
+    return (f"answers within {longest:.2f} s, heap growth "
+            f"{growth >> 10} KiB")
