@@ -25,8 +25,8 @@ run_configure() {
 apply_test_patches() {
 	local patch
 	for patch in "$TOP"/patches/qemu-test/*.patch; do
-		patch -d "$1" -p1 -R -s -f --dry-run <"$patch" >/dev/null ||
-			patch -d "$1" -p1 -s -f <"$patch" || return
+		patch -d "$1" -p1 -F0 -R -s -f --dry-run <"$patch" >/dev/null ||
+			patch -d "$1" -p1 -F0 -s -f <"$patch" || return
 	done
 }
 

@@ -5,9 +5,8 @@
       |                         |                  |
       '---- guest memory ---- Memory <---------- Queue (a split virtqueue)
 
-Backend and Queue keep to the rules unless they are told otherwise: a Device that
-does not is the test's. The protocol is described in QEMU's
-docs/interop/vhost-user.rst.
+Backend and Queue keep to the rules; a device that does not is the test's. The
+protocol is described in QEMU's docs/interop/vhost-user.rst.
 
 QEMU needs guest memory that can be shared and the generic vhost-user device:
 qemu_arguments().
@@ -142,7 +141,7 @@ class Queue:
         self.index = index
         self.size = 0
         self.running = False
-        self._memory = memory
+        self.memory = memory
         self._next = 0  # entry of the available ring to be looked at next
         self._descriptors = self._available = self._used = 0
         self._user = None  # QEMU's addresses of the three
@@ -153,7 +152,7 @@ class Queue:
 
     def start(self):
         self._descriptors, self._available, self._used = map(
-            self._memory.physical, self._user)
+            self.memory.physical, self._user)
         self.running = True
 
     def set_next(self, index):
@@ -166,9 +165,9 @@ class Queue:
 
     def pop(self):
         """The next buffer of the driver, None if there is none."""
-        if self._memory.read_u16(self._available + 2) == self._next:
+        if self.memory.read_u16(self._available + 2) == self._next:
             return None
-        head = self._memory.read_u16(
+        head = self.memory.read_u16(
             self._available + 4 + 2 * (self._next % self.size))
         self._next = (self._next + 1) & 0xffff
 
@@ -177,29 +176,34 @@ class Queue:
         descriptor = head
         for _ in range(self.size):
             address, length, flags, following = DESCRIPTOR.unpack(
-                self._memory.read(
+                self.memory.read(
                     self._descriptors + DESCRIPTOR.size * descriptor,
                     DESCRIPTOR.size))
             if flags & DESCRIPTOR_WRITE:
                 writable.append((address, length))
             else:
-                data += self._memory.read(address, length)
+                data += self.memory.read(address, length)
             if not flags & DESCRIPTOR_NEXT:
                 return Buffer(head, data, writable)
             descriptor = following
         raise ValueError("the chain of descriptors has no end")
 
+    def driver_areas(self):
+        """[(address, size)] of what only the driver may write."""
+        return [(self._descriptors, DESCRIPTOR.size * self.size),
+                (self._available, 4 + 2 * self.size)]
+
     def use(self, head, length=0):
         """Puts an entry into the used ring and interrupts the driver."""
-        index = self._memory.read_u16(self._used + 2)
-        self._memory.write(self._used + 4 + 8 * (index % self.size),
+        index = self.memory.read_u16(self._used + 2)
+        self.memory.write(self._used + 4 + 8 * (index % self.size),
                            struct.pack("<II", head, length))
         self.add_used(1)
 
     def add_used(self, entries):
         """Says that there are more used entries, whatever is in them."""
-        self._memory.write_u16(
-            self._used + 2, self._memory.read_u16(self._used + 2) + entries)
+        self.memory.write_u16(
+            self._used + 2, self.memory.read_u16(self._used + 2) + entries)
         self.interrupt()
 
     def interrupt(self):

@@ -19,6 +19,8 @@ GOOD = ["good", "good-largest", "good-flood"]
 # Reports per flood are in the tens of thousands; a few hundred bytes lost with
 # each would be more than this.
 GROWTH_BYTES = 4 * MIB
+# With -d guest_errors, which logs only some of many
+LOG_BYTES = 4096
 # QEMU's longest answer while it has tens of thousands of reports to look at, on
 # a busy host. It answers after the last one if it does nothing else.
 LONGEST_ANSWER_S = 5
@@ -29,12 +31,15 @@ class BadDriver:
 
     def __init__(self, guest):
         self._guest = guest
-        # What QEMU logs for its own developers has a line for each mistake.
-        guest.qmp.command("human-monitor-command", **{"command-line":
-                                                      "log none"})
+        self.log("none")
         self._device = guest.sh(
             "cd /sys/bus/virtio/drivers/virtio_balloon && "
             "basename $(readlink -f virtio*/..)").strip()
+
+    def log(self, what):
+        """What QEMU logs of the guest's mistakes; it always logs some."""
+        self._guest.qmp.command("human-monitor-command",
+                                **{"command-line": f"log {what}"})
 
     def __enter__(self):
         self._guest.sh(f"echo {self._device} >{PCI}/drivers/virtio-pci/unbind")
@@ -142,7 +147,7 @@ def test_floods_are_bounded(env):
                     guest, lambda case=case: driver.run(case)))
                 growth = max(growth, heap_bytes(guest) - before)
                 check(growth < GROWTH_BYTES, f"{case}: QEMU's heap grows by "
-                      f"{growth >> 10} KiB")
+                      f"{growth >> 10} KiB, {logged} bytes of log")
             check(log.stat().st_size == log_bytes,
                   f"QEMU's log: {log.read_text()[-200:]}")
             driver.run("good-largest")
@@ -152,7 +157,13 @@ def test_floods_are_bounded(env):
         check_works(guest)
         check(longest < LONGEST_ANSWER_S,
               f"QEMU did not answer for {longest:.1f} s")
+        with BadDriver(guest) as driver:
+            driver.log("guest_errors")
+            driver.run("flood")
+        logged = log.stat().st_size - log_bytes
+        check(0 < logged < LOG_BYTES,
+              f"{logged} bytes in QEMU's log of errors of the guest")
     finally:
         env.close_guest("bad-driver")
     return (f"answers within {longest:.2f} s, heap growth "
-            f"{growth >> 10} KiB")
+            f"{growth >> 10} KiB, {logged} bytes of log")

@@ -40,15 +40,19 @@
 #endif
 
 #define PAGE_BYTES	4096U
+#define HDR_BYTES	sizeof(struct virtio_balloon_working_set_hdr)
+#define BIN_BYTES	sizeof(struct virtio_balloon_working_set_bin)
 #define RING_SIZE	32	/* of the device's queue */
 #define MAX_RECORDS	128
 #define REPORT_PAGES	24
 #define PATIENCE_S	20
 #define FLOOD		20000
 #define RESETS		2000
+#define ENDLESS_S	5
 
-typedef struct virtio_balloon_working_set_hdr hdr_t;
-typedef struct virtio_balloon_working_set_bin bin_t;
+/* Memory and registers that others read and write, too */
+#define GET(place)	__atomic_load_n(&(place), __ATOMIC_ACQUIRE)
+#define SET(place, value) __atomic_store_n(&(place), value, __ATOMIC_RELEASE)
 
 /* Memory whose physical addresses are known: one page each */
 static struct vring_desc *desc;
@@ -57,9 +61,9 @@ static struct vring_used *used;
 static struct vring_desc *indirect;
 static unsigned char *report;	/* REPORT_PAGES */
 
-static volatile struct virtio_pci_common_cfg *common;
-static volatile unsigned char *device_config;
-static volatile unsigned char *notify_base;
+static struct virtio_pci_common_cfg *common;
+static unsigned char *device_config;
+static unsigned char *notify_base;
 static uint32_t notify_multiplier;
 static uint64_t bar_address;	/* of the registers, as the device sees them */
 static uint64_t ram_end;
@@ -67,7 +71,7 @@ static uint16_t queue_index;
 
 /* --- memory -------------------------------------------------------------- */
 
-static uint64_t physical(const void *address)
+static uint64_t phys_addr(const void *address)
 {
 	static int pagemap = -1;
 	uint64_t entry;
@@ -227,12 +231,12 @@ static double now_s(void)
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
-static void reset(void)
+static void reset_device(void)
 {
 	double end = now_s() + PATIENCE_S;
 
-	common->device_status = 0;
-	while (common->device_status) {
+	SET(common->device_status, 0);
+	while (GET(common->device_status)) {
 		if (now_s() > end)
 			ksft_exit_fail_msg("the device does not reset\n");
 	}
@@ -242,37 +246,42 @@ static uint64_t offered(void)
 {
 	uint64_t features;
 
-	common->device_feature_select = 1;
-	features = common->device_feature;
-	common->device_feature_select = 0;
-	return features << 32 | common->device_feature;
+	SET(common->device_feature_select, 1);
+	features = GET(common->device_feature);
+	SET(common->device_feature_select, 0);
+	return features << 32 | GET(common->device_feature);
+}
+
+static void add_status(uint8_t bits)
+{
+	SET(common->device_status, GET(common->device_status) | bits);
 }
 
 /* Up to the point where queues are set up */
 static void begin(uint64_t features)
 {
-	reset();
-	common->device_status = VIRTIO_CONFIG_S_ACKNOWLEDGE;
-	common->device_status |= VIRTIO_CONFIG_S_DRIVER;
-	common->guest_feature_select = 1;
-	common->guest_feature = features >> 32;
-	common->guest_feature_select = 0;
-	common->guest_feature = features;
-	common->device_status |= VIRTIO_CONFIG_S_FEATURES_OK;
+	reset_device();
+	SET(common->device_status, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	add_status(VIRTIO_CONFIG_S_DRIVER);
+	SET(common->guest_feature_select, 1);
+	SET(common->guest_feature, features >> 32);
+	SET(common->guest_feature_select, 0);
+	SET(common->guest_feature, features);
+	add_status(VIRTIO_CONFIG_S_FEATURES_OK);
 }
 
 static void set_queue(uint16_t size, uint64_t desc_at, uint64_t avail_at,
 		      uint64_t used_at)
 {
-	common->queue_select = queue_index;
-	common->queue_size = size;
-	common->queue_desc_lo = desc_at;
-	common->queue_desc_hi = desc_at >> 32;
-	common->queue_avail_lo = avail_at;
-	common->queue_avail_hi = avail_at >> 32;
-	common->queue_used_lo = used_at;
-	common->queue_used_hi = used_at >> 32;
-	common->queue_enable = 1;
+	SET(common->queue_select, queue_index);
+	SET(common->queue_size, size);
+	SET(common->queue_desc_lo, desc_at);
+	SET(common->queue_desc_hi, desc_at >> 32);
+	SET(common->queue_avail_lo, avail_at);
+	SET(common->queue_avail_hi, avail_at >> 32);
+	SET(common->queue_used_lo, used_at);
+	SET(common->queue_used_hi, used_at >> 32);
+	SET(common->queue_enable, 1);
 }
 
 static void set_good_queue(void)
@@ -282,12 +291,12 @@ static void set_good_queue(void)
 	memset(used, 0, PAGE_BYTES);
 	memset(indirect, 0, PAGE_BYTES);
 	avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
-	set_queue(RING_SIZE, physical(desc), physical(avail), physical(used));
+	set_queue(RING_SIZE, phys_addr(desc), phys_addr(avail), phys_addr(used));
 }
 
 static void ready(void)
 {
-	common->device_status |= VIRTIO_CONFIG_S_DRIVER_OK;
+	add_status(VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
 static uint64_t wanted_features(void)
@@ -306,17 +315,21 @@ static void start(uint64_t features)
 
 static bool is_broken(void)
 {
-	return common->device_status & VIRTIO_CONFIG_S_NEEDS_RESET;
+	return GET(common->device_status) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
+static uint16_t *notify_register(uint16_t offset)
+{
+	return (uint16_t *)(notify_base + offset * notify_multiplier);
 }
 
 static void notify_queue(uint16_t index)
 {
 	uint16_t offset;
 
-	common->queue_select = index;
-	offset = common->queue_notify_off;
-	*(volatile uint16_t *)(notify_base + offset * notify_multiplier) =
-		index;
+	SET(common->queue_select, index);
+	offset = GET(common->queue_notify_off);
+	SET(*notify_register(offset), index);
 }
 
 static void notify(void)
@@ -329,8 +342,7 @@ static void notify(void)
 static void offer(uint16_t head)
 {
 	avail->ring[avail->idx % RING_SIZE] = head;
-	__sync_synchronize();
-	*(volatile uint16_t *)&avail->idx = avail->idx + 1;
+	SET(avail->idx, avail->idx + 1);
 }
 
 /* Waits until the device has used as many buffers as there were. */
@@ -338,7 +350,7 @@ static bool wait_used(void)
 {
 	double end = now_s() + PATIENCE_S;
 
-	while (*(volatile uint16_t *)&used->idx != avail->idx) {
+	while (GET(used->idx) != avail->idx) {
 		if (is_broken() || now_s() > end)
 			return false;
 	}
@@ -363,7 +375,7 @@ static void put_report(size_t size)
 							  PAGE_BYTES;
 		bool last = done + piece == size;
 
-		set_desc(i, physical(report + done), piece,
+		set_desc(i, phys_addr(report + done), piece,
 			 last ? 0 : VRING_DESC_F_NEXT, i + 1);
 		done += piece;
 	}
@@ -376,22 +388,22 @@ static void send_report(size_t size)
 	notify();
 	if (!wait_used())
 		ksft_exit_fail_msg("the device keeps the buffer, status %#x\n",
-				   common->device_status);
+				   GET(common->device_status));
 }
 
 /* --- reports ------------------------------------------------------------- */
 
 static size_t record_size(unsigned int nr_bins)
 {
-	return sizeof(hdr_t) + nr_bins * sizeof(bin_t);
+	return HDR_BYTES + nr_bins * BIN_BYTES;
 }
 
 /* Writes a record that is fine and returns its size. */
 static size_t fill_record(size_t at, uint16_t node, unsigned int nr_bins,
 			  bool more)
 {
-	hdr_t *hdr = (hdr_t *)(report + at);
-	bin_t *bin = (bin_t *)(hdr + 1);
+	struct virtio_balloon_working_set_hdr *hdr = (void *)(report + at);
+	struct virtio_balloon_working_set_bin *bin = (void *)(hdr + 1);
 
 	memset(hdr, 0, record_size(nr_bins));
 	hdr->node_id = node;
@@ -418,6 +430,14 @@ static size_t fill_report(unsigned int records, unsigned int nr_bins)
 	return size;
 }
 
+/* Makes the record there one that is not well-formed. */
+static void spoil(size_t at)
+{
+	struct virtio_balloon_working_set_hdr *hdr = (void *)(report + at);
+
+	hdr->status = 3;
+}
+
 #define CHANGED_BINS	4
 /* A good report of two records in which one field is changed */
 struct change {
@@ -427,49 +447,54 @@ struct change {
 	uint64_t value;
 };
 
-#define RECORD(i)	((i) * (sizeof(hdr_t) + CHANGED_BINS * sizeof(bin_t)))
-#define HDR(i, field, value) \
-	RECORD(i) + offsetof(hdr_t, field), sizeof(((hdr_t *)0)->field), value
-#define BIN(i, j, field, value) \
-	RECORD(i) + sizeof(hdr_t) + (j) * sizeof(bin_t) + \
-	offsetof(bin_t, field), sizeof(((bin_t *)0)->field), value
+#define RECORD(i)	((i) * (HDR_BYTES + CHANGED_BINS * BIN_BYTES))
+#define HDR(i, field) \
+	(RECORD(i) + offsetof(struct virtio_balloon_working_set_hdr, field))
+#define BIN(i, j, field) \
+	(RECORD(i) + HDR_BYTES + (j) * BIN_BYTES + \
+	 offsetof(struct virtio_balloon_working_set_bin, field))
 
 static const struct change changes[] = {
-	{ "cmd-id-differs", HDR(1, cmd_id, 1) },
-	{ "node-same", HDR(1, node_id, 0) },
-	{ "node-none-of-two", HDR(1, node_id, 0xffff) },
-	{ "nr-bins-0", HDR(0, nr_bins, 0) },
-	{ "nr-bins-1", HDR(0, nr_bins, 1) },
-	{ "nr-bins-fewer", HDR(0, nr_bins, CHANGED_BINS - 1) },
-	{ "nr-bins-more", HDR(0, nr_bins, CHANGED_BINS + 1) },
-	{ "nr-bins-17", HDR(0, nr_bins, 17) },
-	{ "nr-bins-max", HDR(0, nr_bins, 0xffff) },
-	{ "nr-bins-last-more", HDR(1, nr_bins, CHANGED_BINS + 1) },
-	{ "nr-bins-last-max", HDR(1, nr_bins, 0xffff) },
-	{ "status-3", HDR(0, status, 3) },
-	{ "status-max", HDR(0, status, 0xffff) },
-	{ "status-error-with-bins", HDR(0, status, 1) },
-	{ "status-differs", HDR(1, status, 1) },
-	{ "flags-no-more", HDR(0, flags, 0) },
-	{ "flags-more-at-end", HDR(1, flags, 1) },
-	{ "flags-all", HDR(1, flags, 0xffff) },
-	{ "sequence-differs", HDR(1, sequence, 2) },
-	{ "total-max", HDR(0, total_bytes, UINT64_MAX) },
-	{ "total-wraps", HDR(1, total_bytes, UINT64_MAX - (64 << 10) + 1) },
-	{ "free-max", HDR(0, free_bytes, UINT64_MAX) },
-	{ "free-wraps", HDR(1, free_bytes, UINT64_MAX - (4 << 10) + 1) },
-	{ "unevictable-max", HDR(0, unevictable_bytes, UINT64_MAX) },
-	{ "kernel-max", HDR(0, kernel_bytes, UINT64_MAX) },
-	{ "kernel-2-63", HDR(1, kernel_bytes, 1ULL << 63) },
-	{ "slab-max", HDR(0, slab_reclaimable_bytes, UINT64_MAX) },
-	{ "bound-0", BIN(0, 0, idle_age_ms, 0) },
-	{ "bound-max-too-early", BIN(0, 0, idle_age_ms, UINT64_MAX) },
-	{ "bounds-same", BIN(1, 1, idle_age_ms, 1000) },
-	{ "last-bound", BIN(1, CHANGED_BINS - 1, idle_age_ms, 123456) },
-	{ "swap-backed-max", BIN(0, 0, swap_backed_bytes, UINT64_MAX) },
-	{ "swap-backed-wraps", BIN(1, 3, swap_backed_bytes,
-				   UINT64_MAX - (1 << 10) + 1) },
-	{ "file-backed-max", BIN(1, 3, file_backed_bytes, UINT64_MAX) },
+	{ "cmd-id-differs", HDR(1, cmd_id), 4, 1 },
+	{ "node-same", HDR(1, node_id), 2, 0 },
+	{ "node-none-of-two", HDR(1, node_id), 2, 0xffff },
+	{ "nr-bins-0", HDR(0, nr_bins), 2, 0 },
+	{ "nr-bins-1", HDR(0, nr_bins), 2, 1 },
+	{ "nr-bins-fewer", HDR(0, nr_bins), 2, CHANGED_BINS - 1 },
+	{ "nr-bins-more", HDR(0, nr_bins), 2, CHANGED_BINS + 1 },
+	{ "nr-bins-17", HDR(0, nr_bins), 2, 17 },
+	{ "nr-bins-max", HDR(0, nr_bins), 2, 0xffff },
+	{ "nr-bins-last-more", HDR(1, nr_bins), 2, CHANGED_BINS + 1 },
+	{ "nr-bins-last-max", HDR(1, nr_bins), 2, 0xffff },
+	{ "status-3", HDR(0, status), 2, 3 },
+	{ "status-max", HDR(0, status), 2, 0xffff },
+	{ "status-error-with-bins", HDR(0, status), 2, 1 },
+	{ "status-differs", HDR(1, status), 2, 1 },
+	{ "flags-no-more", HDR(0, flags), 2, 0 },
+	{ "flags-more-at-end", HDR(1, flags), 2, 1 },
+	{ "flags-all", HDR(1, flags), 2, 0xffff },
+	{ "sequence-differs", HDR(1, sequence), 8, 2 },
+	{ "total-max", HDR(0, total_bytes), 8, UINT64_MAX },
+	{ "total-wraps", HDR(1, total_bytes), 8, UINT64_MAX - (64 << 10) + 1 },
+	{ "free-max", HDR(0, free_bytes), 8, UINT64_MAX },
+	{ "free-wraps", HDR(1, free_bytes), 8, UINT64_MAX - (4 << 10) + 1 },
+	{ "unevictable-max", HDR(0, unevictable_bytes), 8, UINT64_MAX },
+	{ "kernel-max", HDR(0, kernel_bytes), 8, UINT64_MAX },
+	{ "kernel-2-63", HDR(1, kernel_bytes), 8, 1ULL << 63 },
+	{ "slab-max", HDR(0, slab_reclaimable_bytes), 8, UINT64_MAX },
+	{ "reclaim-id-differs", HDR(1, reclaim_id), 4, 1 },
+	{ "reclaim-status-3", HDR(0, reclaim_status), 2, 3 },
+	{ "reclaim-status-differs", HDR(1, reclaim_status), 2, 1 },
+	{ "reserved-1", HDR(0, reserved), 2, 1 },
+	{ "reclaimed-differs", HDR(1, reclaimed_bytes), 8, 4096 },
+	{ "bound-0", BIN(0, 0, idle_age_ms), 8, 0 },
+	{ "bound-max-too-early", BIN(0, 0, idle_age_ms), 8, UINT64_MAX },
+	{ "bounds-same", BIN(1, 1, idle_age_ms), 8, 1000 },
+	{ "last-bound", BIN(1, CHANGED_BINS - 1, idle_age_ms), 8, 123456 },
+	{ "swap-backed-max", BIN(0, 0, swap_backed_bytes), 8, UINT64_MAX },
+	{ "swap-backed-wraps", BIN(1, 3, swap_backed_bytes), 8,
+	  UINT64_MAX - (1 << 10) + 1 },
+	{ "file-backed-max", BIN(1, 3, file_backed_bytes), 8, UINT64_MAX },
 };
 
 static void run_change(const struct change *change)
@@ -558,8 +583,8 @@ static void writable_part(void)
 	size_t size = fill_report(2, CHANGED_BINS);
 
 	start(wanted_features());
-	set_desc(0, physical(report), size, VRING_DESC_F_NEXT, 1);
-	set_desc(1, physical(report) + size, 64, VRING_DESC_F_WRITE, 0);
+	set_desc(0, phys_addr(report), size, VRING_DESC_F_NEXT, 1);
+	set_desc(1, phys_addr(report) + size, 64, VRING_DESC_F_WRITE, 0);
 	offer(0);
 	notify();
 	if (!wait_used())
@@ -569,7 +594,7 @@ static void writable_part(void)
 static void writable_only(void)
 {
 	start(wanted_features());
-	set_desc(0, physical(report), fill_report(2, CHANGED_BINS),
+	set_desc(0, phys_addr(report), fill_report(2, CHANGED_BINS),
 		 VRING_DESC_F_WRITE, 0);
 	offer(0);
 	notify();
@@ -595,16 +620,16 @@ static void try_desc(unsigned int nr, bool wait)
 static void writable_before_readable(void)
 {
 	start(wanted_features());
-	set_desc(0, physical(report) + PAGE_BYTES, 64,
+	set_desc(0, phys_addr(report) + PAGE_BYTES, 64,
 		 VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
-	set_desc(1, physical(report), record_size(2), 0, 0);
+	set_desc(1, phys_addr(report), record_size(2), 0, 0);
 	try_desc(0, true);
 }
 
 static void no_length(void)
 {
 	start(wanted_features());
-	set_desc(0, physical(report), 0, 0, 0);
+	set_desc(0, phys_addr(report), 0, 0, 0);
 	try_desc(0, true);
 }
 
@@ -613,7 +638,7 @@ static void loop(void)
 	for (unsigned int length = 1; length <= RING_SIZE; length++) {
 		start(wanted_features());
 		for (unsigned int i = 0; i < length; i++)
-			set_desc(i, physical(report), 16, VRING_DESC_F_NEXT,
+			set_desc(i, phys_addr(report), 16, VRING_DESC_F_NEXT,
 				 (i + 1) % length);
 		try_desc(0, true);
 	}
@@ -625,7 +650,7 @@ static void next_out_of_range(void)
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(next); i++) {
 		start(wanted_features());
-		set_desc(0, physical(report), 16, VRING_DESC_F_NEXT, next[i]);
+		set_desc(0, phys_addr(report), 16, VRING_DESC_F_NEXT, next[i]);
 		try_desc(0, true);
 	}
 }
@@ -646,7 +671,7 @@ static void available_jumps(void)
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(index); i++) {
 		start(wanted_features());
-		set_desc(0, physical(report), 16, 0, 0);
+		set_desc(0, phys_addr(report), 16, 0, 0);
 		avail->idx = index[i];
 		notify();
 		wait_used();
@@ -694,7 +719,7 @@ static void addresses_in_chain(void)
 {
 	start(wanted_features());
 	for (unsigned int i = 0; i < RING_SIZE; i++)
-		set_desc(i, i % 2 ? bar_address : physical(report), UINT32_MAX,
+		set_desc(i, i % 2 ? bar_address : phys_addr(report), UINT32_MAX,
 			 i < RING_SIZE - 1 ? VRING_DESC_F_NEXT : 0, i + 1);
 	try_desc(0, true);
 }
@@ -705,7 +730,7 @@ static void try_indirect(uint64_t addr, uint32_t len, uint16_t flags)
 	start(wanted_features());
 	for (unsigned int i = 0; i < PAGE_BYTES / sizeof(*indirect); i++)
 		indirect[i] = (struct vring_desc) {
-			.addr = physical(report), .len = 1,
+			.addr = phys_addr(report), .len = 1,
 			.flags = VRING_DESC_F_NEXT, .next = i + 1,
 		};
 	indirect[PAGE_BYTES / sizeof(*indirect) - 1].flags = 0;
@@ -715,7 +740,7 @@ static void try_indirect(uint64_t addr, uint32_t len, uint16_t flags)
 
 static void indirect_tables(void)
 {
-	uint64_t table = physical(indirect);
+	uint64_t table = phys_addr(indirect);
 
 	try_indirect(table, PAGE_BYTES, 0);	/* a page of single bytes */
 	try_indirect(table, PAGE_BYTES, VRING_DESC_F_NEXT);
@@ -738,25 +763,25 @@ static void indirect_loops(void)
 {
 	start(wanted_features());
 	indirect[0] = (struct vring_desc) {
-		.addr = physical(indirect), .len = 16,
+		.addr = phys_addr(indirect), .len = 16,
 		.flags = VRING_DESC_F_INDIRECT,
 	};
-	set_desc(0, physical(indirect), 16, VRING_DESC_F_INDIRECT, 0);
+	set_desc(0, phys_addr(indirect), 16, VRING_DESC_F_INDIRECT, 0);
 	try_desc(0, true);
 
 	start(wanted_features());
 	indirect[0] = (struct vring_desc) {
-		.addr = physical(report), .len = 16,
+		.addr = phys_addr(report), .len = 16,
 		.flags = VRING_DESC_F_NEXT, .next = 0,
 	};
-	set_desc(0, physical(indirect), PAGE_BYTES, VRING_DESC_F_INDIRECT, 0);
+	set_desc(0, phys_addr(indirect), PAGE_BYTES, VRING_DESC_F_INDIRECT, 0);
 	try_desc(0, true);
 }
 
 static void indirect_not_accepted(void)
 {
 	start(wanted_features() & ~(1ULL << VIRTIO_RING_F_INDIRECT_DESC));
-	set_desc(0, physical(indirect), 16, VRING_DESC_F_INDIRECT, 0);
+	set_desc(0, phys_addr(indirect), 16, VRING_DESC_F_INDIRECT, 0);
 	try_desc(0, true);
 }
 
@@ -766,12 +791,12 @@ static void ring_addresses(void)
 	const uint64_t bad[] = {
 		0, 1, ram_end, ram_end - 8, bar_address, 0xb8000, 0xfee00000,
 		0xfffff000, 1ULL << 40, UINT64_MAX, UINT64_MAX - 15,
-		physical(desc) + 1,
+		phys_addr(desc) + 1,
 	};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(bad) * 3; i++) {
 		uint64_t at[3] = {
-			physical(desc), physical(avail), physical(used)
+			phys_addr(desc), phys_addr(avail), phys_addr(used)
 		};
 
 		at[i % 3] = bad[i / 3];
@@ -782,11 +807,11 @@ static void ring_addresses(void)
 		set_good_queue();
 		set_queue(RING_SIZE, at[0], at[1], at[2]);
 		ready();
-		set_desc(0, physical(report), record_size(2), 0, 0);
+		set_desc(0, phys_addr(report), record_size(2), 0, 0);
 		offer(0);
 		notify();
 		/* Where the used index is then, nobody knows. */
-		common->device_status;
+		GET(common->device_status);
 	}
 }
 
@@ -794,43 +819,43 @@ static void ring_addresses(void)
 static void rings_overlap(void)
 {
 	for (unsigned int shift = 0; shift <= 4 + 8 * RING_SIZE; shift += 2) {
-		const uint64_t at = physical(desc);
+		const uint64_t at = phys_addr(desc);
 
 		/* The used ring over the available ring */
 		begin(wanted_features());
 		set_good_queue();
-		set_queue(RING_SIZE, at, physical(avail) + 2048,
-			  physical(avail) + 2048 - shift);
+		set_queue(RING_SIZE, at, phys_addr(avail) + 2048,
+			  phys_addr(avail) + 2048 - shift);
 		ready();
-		set_desc(0, physical(report), record_size(2), 0, 0);
-		*(volatile uint16_t *)((char *)avail + 2048 + 2) = RING_SIZE;
+		set_desc(0, phys_addr(report), record_size(2), 0, 0);
+		((struct vring_avail *)((char *)avail + 2048))->idx = RING_SIZE;
 		notify();
-		common->device_status;
+		GET(common->device_status);
 
 		/* The used ring over the descriptors */
 		begin(wanted_features());
 		set_good_queue();
-		set_queue(RING_SIZE, at, physical(avail), at + shift);
+		set_queue(RING_SIZE, at, phys_addr(avail), at + shift);
 		ready();
 		for (unsigned int i = 0; i < RING_SIZE; i++)
-			set_desc(i, physical(report), 64, 0, 0);
+			set_desc(i, phys_addr(report), 64, 0, 0);
 		for (unsigned int i = 0; i < RING_SIZE; i++)
 			offer(i);
 		notify();
-		common->device_status;
+		GET(common->device_status);
 
 		/* The used ring over the report */
 		begin(wanted_features());
 		set_good_queue();
-		set_queue(RING_SIZE, at, physical(avail),
-			  physical(report) + shift);
+		set_queue(RING_SIZE, at, phys_addr(avail),
+			  phys_addr(report) + shift);
 		ready();
-		set_desc(0, physical(report), fill_report(2, 2), 0, 0);
-		((hdr_t *)report)->status = 3;	/* not well-formed */
+		set_desc(0, phys_addr(report), fill_report(2, 2), 0, 0);
+		spoil(0);	/* not well-formed */
 		for (unsigned int i = 0; i < RING_SIZE; i++)
 			offer(0);
 		notify();
-		common->device_status;
+		GET(common->device_status);
 	}
 }
 
@@ -842,12 +867,12 @@ static void queue_sizes(void)
 	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
 		begin(wanted_features());
 		set_good_queue();
-		set_queue(sizes[i], physical(desc), physical(avail),
-			  physical(used));
+		set_queue(sizes[i], phys_addr(desc), phys_addr(avail),
+			  phys_addr(used));
 		ready();
-		set_desc(0, physical(report), 1, 0, 0);
+		set_desc(0, phys_addr(report), 1, 0, 0);
 		try_desc(0, false);
-		common->device_status;
+		GET(common->device_status);
 	}
 }
 
@@ -855,24 +880,24 @@ static void queue_sizes(void)
 static void queue_changes(void)
 {
 	start(wanted_features());
-	set_desc(0, physical(report), 1, 0, 0);
+	set_desc(0, phys_addr(report), 1, 0, 0);
 	try_desc(0, true);
 	set_queue(RING_SIZE, ram_end, ram_end, ram_end);
 	try_desc(0, false);
-	set_queue(2, physical(desc), physical(avail), physical(used));
+	set_queue(2, phys_addr(desc), phys_addr(avail), phys_addr(used));
 	try_desc(0, false);
-	common->queue_enable = 0;
-	common->queue_enable = 0xffff;
+	SET(common->queue_enable, 0);
+	SET(common->queue_enable, 0xffff);
 	try_desc(0, false);
-	common->queue_select = 0xffff;
-	common->queue_size = 1;
-	common->queue_enable = 1;
+	SET(common->queue_select, 0xffff);
+	SET(common->queue_size, 1);
+	SET(common->queue_enable, 1);
 }
 
 /* Before the device is ready, or without a queue, or for none that exists */
 static void early_notifications(void)
 {
-	reset();
+	reset_device();
 	notify();
 	begin(wanted_features());
 	notify();
@@ -880,15 +905,15 @@ static void early_notifications(void)
 	notify();
 	begin(wanted_features());
 	set_good_queue();
-	set_desc(0, physical(report), 1, 0, 0);
+	set_desc(0, phys_addr(report), 1, 0, 0);
 	offer(0);
 	notify();
-	common->device_status |= VIRTIO_CONFIG_S_FAILED;
+	add_status(VIRTIO_CONFIG_S_FAILED);
 	notify();
 	start(wanted_features());
 	for (unsigned int i = 0; i <= 0xffff; i += 0xf) {
 		notify_queue(i);
-		*(volatile uint16_t *)notify_base = i;
+		SET(*notify_register(0), i);
 	}
 }
 
@@ -901,13 +926,13 @@ static void config_writes(void)
 
 	start(wanted_features());
 	for (size_t i = first; i < size; i++)
-		before[i] = device_config[i];
+		before[i] = GET(device_config[i]);
 	for (size_t i = first; i < size + 64; i++)
-		device_config[i] = 0xff;
+		SET(device_config[i], 0xff);
 	for (size_t i = first; i < size + 64; i += 4)
-		*(volatile uint32_t *)(device_config + i) = 0xaaaaaaaa;
+		SET(*(uint32_t *)(device_config + i), 0xaaaaaaaa);
 	for (size_t i = first; i < size; i++) {
-		if (device_config[i] != before[i])
+		if (GET(device_config[i]) != before[i])
 			ksft_exit_fail_msg("byte %zu of the configuration can be written\n",
 					   i);
 	}
@@ -937,9 +962,7 @@ static void flood_longest(void)
 	size_t size = fill_report(MAX_RECORDS,
 				  VIRTIO_BALLOON_WORKING_SET_MAX_BINS);
 
-	((hdr_t *)(report + size -
-		   record_size(VIRTIO_BALLOON_WORKING_SET_MAX_BINS)))->status =
-		3;
+	spoil(size - record_size(VIRTIO_BALLOON_WORKING_SET_MAX_BINS));
 	flood_with(size);
 }
 
@@ -959,13 +982,15 @@ static void flood_errors(void)
 	}
 }
 
-static volatile bool stop;
+static bool stop;
 
 static void *keep_offering(void *unused)
 {
 	(void)unused;
-	while (!stop) {
-		if ((uint16_t)(avail->idx - used->idx) < RING_SIZE / 2)
+	while (!GET(stop)) {
+		uint16_t index = GET(used->idx);
+
+		if ((uint16_t)(avail->idx - index) < RING_SIZE / 2)
 			offer(0);
 	}
 	return NULL;
@@ -973,7 +998,7 @@ static void *keep_offering(void *unused)
 
 static void in_background(pthread_t *thread, void *(*function)(void *))
 {
-	stop = false;
+	SET(stop, false);
 	if (pthread_create(thread, NULL, function, NULL))
 		ksft_exit_fail_msg("no thread\n");
 }
@@ -981,30 +1006,24 @@ static void in_background(pthread_t *thread, void *(*function)(void *))
 /* New buffers for as long as the device takes buffers */
 static void endless(void)
 {
-	uint16_t before, now;
+	double end = now_s() + ENDLESS_S;
 	pthread_t thread;
 
 	start(wanted_features());
-	set_desc(0, physical(report), 1, 0, 0);
+	set_desc(0, phys_addr(report), 1, 0, 0);
 	in_background(&thread, keep_offering);
-	for (unsigned int total = 0; total < 10 * FLOOD;
-	     total += (uint16_t)(now - before)) {
-		before = *(volatile uint16_t *)&used->idx;
+	while (now_s() < end)
 		notify();
-		now = *(volatile uint16_t *)&used->idx;
-	}
-	stop = true;
+	SET(stop, true);
 	pthread_join(thread, NULL);
 }
 
 static void *keep_notifying(void *unused)
 {
 	(void)unused;
-	while (!stop) {
+	while (!GET(stop)) {
 		offer(0);
-		*(volatile uint16_t *)(notify_base +
-				       queue_index * notify_multiplier) =
-			queue_index;
+		SET(*notify_register(queue_index), queue_index);
 	}
 	return NULL;
 }
@@ -1016,7 +1035,7 @@ static void reset_race(void)
 				  VIRTIO_BALLOON_WORKING_SET_MAX_BINS);
 	pthread_t thread;
 
-	((hdr_t *)report)->status = 3;
+	spoil(0);
 	start(wanted_features());
 	put_report(size);
 	in_background(&thread, keep_notifying);
@@ -1025,16 +1044,16 @@ static void reset_race(void)
 		put_report(size);
 		notify();
 	}
-	stop = true;
+	SET(stop, true);
 	pthread_join(thread, NULL);
 }
 
 static void *keep_changing(void *unused)
 {
-	hdr_t *hdr = (hdr_t *)report;
+	struct virtio_balloon_working_set_hdr *hdr = (void *)report;
 
 	(void)unused;
-	while (!stop) {
+	while (!GET(stop)) {
 		hdr->nr_bins ^= 0xffff;
 		hdr->flags ^= VIRTIO_BALLOON_WORKING_SET_F_MORE;
 	}
@@ -1047,12 +1066,12 @@ static void changes_while_read(void)
 	size_t size = fill_report(2, CHANGED_BINS);
 	pthread_t thread;
 
-	((hdr_t *)(report + size - record_size(CHANGED_BINS)))->status = 3;
+	spoil(size - record_size(CHANGED_BINS));
 	start(wanted_features());
 	in_background(&thread, keep_changing);
 	for (unsigned int i = 0; i < FLOOD / 10; i++)
 		send_report(size);
-	stop = true;
+	SET(stop, true);
 	pthread_join(thread, NULL);
 }
 
@@ -1138,7 +1157,7 @@ int main(int argc, char **argv)
 
 	get_memory();
 	get_device(argv[1]);
-	reset();
+	reset_device();
 	features = offered();
 	if (!(features & (1ULL << VIRTIO_BALLOON_F_WORKING_SET)))
 		ksft_exit_fail_msg("%s does not take working set reports\n",
@@ -1152,7 +1171,7 @@ int main(int argc, char **argv)
 			ksft_exit_fail_msg("no case %s\n", argv[i]);
 		start(wanted_features());
 		send_report(1);
-		reset();
+		reset_device();
 	}
 	return KSFT_PASS;
 }
