@@ -253,10 +253,6 @@ class Backend:
         if self._to_qemu:
             self._to_qemu.sendall(HEADER.pack(CONFIG_CHANGED, VERSION, 0))
 
-    def disconnect(self):
-        """The device vanishes."""
-        self._connection.shutdown(socket.SHUT_RDWR)
-
     # The thread
 
     def _run(self):

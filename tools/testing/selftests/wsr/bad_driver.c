@@ -366,7 +366,7 @@ static void set_desc(unsigned int i, uint64_t addr, uint32_t len,
 }
 
 /* The first @size bytes of report[], in pieces that end where pages do */
-static void put_report(size_t size)
+static void describe_report(size_t size)
 {
 	unsigned int i = 0;
 
@@ -379,12 +379,12 @@ static void put_report(size_t size)
 			 last ? 0 : VRING_DESC_F_NEXT, i + 1);
 		done += piece;
 	}
-	offer(0);
 }
 
 static void send_report(size_t size)
 {
-	put_report(size);
+	describe_report(size);
+	offer(0);
 	notify();
 	if (!wait_used())
 		ksft_exit_fail_msg("the device keeps the buffer, status %#x\n",
@@ -944,6 +944,8 @@ static void config_writes(void)
 static void flood_with(size_t size)
 {
 	start(wanted_features());
+	/* The device may look at any time. */
+	describe_report(size);
 	for (unsigned int sent = 0; sent < FLOOD; sent += RING_SIZE) {
 		for (unsigned int i = 1; i < RING_SIZE; i++)
 			offer(0);
@@ -1037,11 +1039,12 @@ static void reset_race(void)
 
 	spoil(0);
 	start(wanted_features());
-	put_report(size);
+	describe_report(size);
 	in_background(&thread, keep_notifying);
 	for (unsigned int i = 0; i < RESETS; i++) {
 		start(wanted_features());
-		put_report(size);
+		describe_report(size);
+		offer(0);
 		notify();
 	}
 	SET(stop, true);
