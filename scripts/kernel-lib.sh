@@ -48,7 +48,8 @@ $(printf '%s\n' "$lost" | sed 's/^/    /')"
 # it as the tree has.  Only does something if an input changed.
 configure_kernel() {
 	local base=$1 tree=$2 obj=$3 wsr=$4 fragment=$3/.wsr-fragment stamp
-	local options=(CONFIG_WSR CONFIG_VIRTIO_BALLOON_WSR CONFIG_WSR_KUNIT_TEST)
+	local options=(CONFIG_WSR CONFIG_VIRTIO_BALLOON_WSR
+		CONFIG_VIRTIO_BALLOON_WSR_CROSVM CONFIG_WSR_KUNIT_TEST)
 	shift 4
 	mkdir -p "$obj"
 	{
