@@ -17,15 +17,15 @@ demo:
 
 ## make check       all tests that must pass before a change lands
 check:
-	@$(STEPS) packages packages-libvirt qemu qemu-stock kernel \
-		kernel-nowsr guest tools check
+	@$(STEPS) packages packages-fuzz packages-libvirt qemu qemu-stock \
+		kernel kernel-nowsr guest tools check
 
 ## make check-full  adds debug kernels, accuracy, benchmarks, bisect (hours);
 ##                  ONLY="check kasan faults kcsan vmm accuracy bench
-##                  bisect" selects
+##                  bisect fuzz" selects
 check-full:
-	@$(STEPS) packages packages-libvirt qemu qemu-stock kernel \
-		kernel-nowsr guest tools check-full
+	@$(STEPS) packages packages-fuzz packages-libvirt qemu qemu-stock \
+		kernel kernel-nowsr guest tools check-full
 
 ## make accuracy    are the histograms true?   -> build/results/accuracy.tsv
 accuracy:
