@@ -68,6 +68,8 @@ static uint32_t notify_multiplier;
 static uint64_t bar_address;	/* of the registers, as the device sees them */
 static uint64_t ram_end;
 static uint16_t queue_index;
+/* What tells a report that must not be believed from the one that may be */
+static uint64_t sequence = 2;
 
 /* --- memory -------------------------------------------------------------- */
 
@@ -409,7 +411,7 @@ static size_t fill_record(size_t at, uint16_t node, unsigned int nr_bins,
 	hdr->node_id = node;
 	hdr->nr_bins = nr_bins;
 	hdr->flags = more ? VIRTIO_BALLOON_WORKING_SET_F_MORE : 0;
-	hdr->sequence = 1;
+	hdr->sequence = sequence;
 	hdr->total_bytes = 64 << 10;
 	hdr->free_bytes = 4 << 10;
 	for (unsigned int i = 0; i < nr_bins; i++) {
@@ -473,7 +475,7 @@ static const struct change changes[] = {
 	{ "flags-no-more", HDR(0, flags), 2, 0 },
 	{ "flags-more-at-end", HDR(1, flags), 2, 1 },
 	{ "flags-all", HDR(1, flags), 2, 0xffff },
-	{ "sequence-differs", HDR(1, sequence), 8, 2 },
+	{ "sequence-differs", HDR(1, sequence), 8, 3 },
 	{ "total-max", HDR(0, total_bytes), 8, UINT64_MAX },
 	{ "total-wraps", HDR(1, total_bytes), 8, UINT64_MAX - (64 << 10) + 1 },
 	{ "free-max", HDR(0, free_bytes), 8, UINT64_MAX },
@@ -508,6 +510,7 @@ static void run_change(const struct change *change)
 
 static void good(void)
 {
+	sequence = 1;
 	start(wanted_features());
 	send_report(fill_report(2, CHANGED_BINS));
 }
