@@ -66,8 +66,7 @@ struct virtio_balloon_wsr_reclaim {
  *		  but virtio_balloon_wsr_stop() ends it
  * @lock: protects all below. Held by the works and the receiver's callback; of
  *	  mm/wsr, only wsr_receiver_request() is called with it.
- * @vq: the queue, NULL if there is none
- * @stopped: nothing is put into the queue or taken from it
+ * @vq: the queue; NULL while the device is stopped
  * @config: the configuration in force
  * @cmd_id: the last id read from the device, 0: no reports are wanted
  * @asked_id: the id that mm/wsr was asked a report for, 0: none
@@ -93,7 +92,6 @@ struct virtio_balloon_wsr_state {
 
 	struct mutex lock; /* see above */
 	struct virtqueue *vq;
-	bool stopped;
 	struct wsr_config config;
 	u32 cmd_id;
 	u32 asked_id;
@@ -158,8 +156,7 @@ static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
 
 	lockdep_assert_held(&state->lock);
 
-	if (!state->vq || state->stopped || state->in_flight ||
-	    !state->next_len)
+	if (!state->vq || state->in_flight || !state->next_len)
 		return;
 
 	do {
@@ -490,7 +487,7 @@ static void virtio_balloon_wsr_ack_work(struct work_struct *work)
 	unsigned int len;
 
 	guard(mutex)(&state->lock);
-	if (!state->vq || state->stopped || !virtqueue_get_buf(state->vq, &len))
+	if (!state->vq || !virtqueue_get_buf(state->vq, &len))
 		return;
 	state->in_flight = false;
 	virtio_balloon_wsr_send(state);
@@ -581,7 +578,6 @@ void virtio_balloon_wsr_set_vq(struct virtio_balloon_wsr *wsr,
 
 	guard(mutex)(&state->lock);
 	state->vq = vq;
-	state->stopped = false;
 	/* What an old queue had is lost, and so is an answer that waited. */
 	state->in_flight = false;
 	state->next_len = 0;
@@ -644,32 +640,11 @@ void virtio_balloon_wsr_stop(struct virtio_balloon_wsr *wsr)
 		return;
 
 	scoped_guard(mutex, &state->lock)
-		state->stopped = true;
+		state->vq = NULL;
 	virtio_balloon_wsr_cancel_reclaim(state);
 	cancel_work_sync(&state->reclaim_work);
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_stop);
-
-/**
- * virtio_balloon_wsr_detach - take back what the device had
- * @wsr: initialised, and stopped or quiesced
- *
- * Context: may sleep. Called after the device was reset and before its queues are
- * deleted, which does not undo the mapping of a buffer for the device.
- */
-void virtio_balloon_wsr_detach(struct virtio_balloon_wsr *wsr)
-{
-	struct virtio_balloon_wsr_state *state = wsr->state;
-
-	if (!state)
-		return;
-
-	guard(mutex)(&state->lock);
-	if (state->vq)
-		virtqueue_detach_unused_buf(state->vq);
-	state->vq = NULL;
-}
-EXPORT_SYMBOL_GPL(virtio_balloon_wsr_detach);
 
 /**
  * virtio_balloon_wsr_quiesce - stop for good

@@ -34,7 +34,6 @@ void virtio_balloon_wsr_set_vq(struct virtio_balloon_wsr *wsr,
 void virtio_balloon_wsr_changed(struct virtio_balloon_wsr *wsr);
 void virtio_balloon_wsr_ack(struct virtio_balloon_wsr *wsr);
 void virtio_balloon_wsr_stop(struct virtio_balloon_wsr *wsr);
-void virtio_balloon_wsr_detach(struct virtio_balloon_wsr *wsr);
 void virtio_balloon_wsr_quiesce(struct virtio_balloon_wsr *wsr);
 void virtio_balloon_wsr_free(struct virtio_balloon_wsr *wsr);
 
@@ -55,10 +54,6 @@ static inline void virtio_balloon_wsr_changed(struct virtio_balloon_wsr *wsr)
 }
 
 static inline void virtio_balloon_wsr_stop(struct virtio_balloon_wsr *wsr)
-{
-}
-
-static inline void virtio_balloon_wsr_detach(struct virtio_balloon_wsr *wsr)
 {
 }
 
