@@ -25,9 +25,11 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/nodemask.h>
+#include <linux/notifier.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/suspend.h>
 #include <linux/virtio.h>
 #include <linux/virtio_balloon.h>
 #include <linux/virtio_config.h>
@@ -62,12 +64,14 @@ struct virtio_balloon_wsr_reclaim {
  * @receiver: gets the reports; NULL after virtio_balloon_wsr_quiesce()
  * @config_work: reads the configuration space
  * @ack_work: takes the used buffer and sends what waits
- * @reclaim_work: reclaims memory; not freezable, since it may sleep for long,
- *		  but virtio_balloon_wsr_stop() ends it
+ * @reclaim_work: reclaims memory, which may take long; ended before suspend, when
+ *		  swap space can still be written to
+ * @pm_notifier: does that
  * @lock: protects all below. Held by the works and the receiver's callback; of
  *	  mm/wsr, only wsr_receiver_request() is called with it.
  * @vq: the queue; NULL while the device is stopped
  * @config: the configuration in force
+ * @status: why there are no reports with @config, or that there are
  * @cmd_id: the last id read from the device, 0: no reports are wanted
  * @asked_id: the id that mm/wsr was asked a report for, 0: none
  * @answer_id: the id that the next buffer answers, 0: none
@@ -89,10 +93,12 @@ struct virtio_balloon_wsr_state {
 	struct work_struct config_work;
 	struct work_struct ack_work;
 	struct work_struct reclaim_work;
+	struct notifier_block pm_notifier;
 
 	struct mutex lock; /* see above */
 	struct virtqueue *vq;
 	struct wsr_config config;
+	u16 status;
 	u32 cmd_id;
 	u32 asked_id;
 	u32 answer_id;
@@ -306,6 +312,7 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 {
 	int tries = VIRTIO_BALLOON_WSR_MAX_TRIES;
 	u32 generation, cmd_id;
+	__le64 max_bytes;
 	u8 nr_bins;
 
 	do {
@@ -332,8 +339,11 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 				working_set_reclaim_idle_ms, &reclaim->idle_ms);
 		virtio_cread_le(vdev, struct virtio_balloon_config,
 				working_set_reclaim_node, &reclaim->node);
-		virtio_cread_le(vdev, struct virtio_balloon_config,
-				working_set_reclaim_bytes, &reclaim->max_bytes);
+		/* virtio_cread_le() would wait for a generation that lasts. */
+		vdev->config->get(vdev, offsetof(struct virtio_balloon_config,
+						 working_set_reclaim_bytes),
+				  &max_bytes, sizeof(max_bytes));
+		reclaim->max_bytes = le64_to_cpu(max_bytes);
 	} while (vdev->config->generation &&
 		 vdev->config->generation(vdev) != generation && --tries);
 
@@ -369,6 +379,14 @@ static void virtio_balloon_wsr_configure(struct virtio_balloon_wsr_state *state,
 	mutex_lock(&state->lock);
 	state->cmd_id = cmd_id;
 	state->config = *config;
+	state->status = VIRTIO_BALLOON_WORKING_SET_OK;
+	if (err == -EINVAL) {
+		state->status = VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED;
+	} else if (err) {
+		state->status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
+		/* The next notification tries again. */
+		state->config = nothing;
+	}
 	if (!cmd_id) {
 		state->next_len = 0;
 		state->answer_id = 0;
@@ -376,9 +394,7 @@ static void virtio_balloon_wsr_configure(struct virtio_balloon_wsr_state *state,
 	} else if (asks) {
 		state->asked_id = cmd_id;
 		if (err)
-			virtio_balloon_wsr_send_status(state, err == -EINVAL ?
-				VIRTIO_BALLOON_WORKING_SET_UNSUPPORTED :
-				VIRTIO_BALLOON_WORKING_SET_TRY_LATER);
+			virtio_balloon_wsr_send_status(state, state->status);
 	}
 	mutex_unlock(&state->lock);
 
@@ -417,6 +433,9 @@ static int virtio_balloon_wsr_do_reclaim(struct virtio_balloon_wsr_state *state,
 		if (err)
 			status = VIRTIO_BALLOON_WORKING_SET_TRY_LATER;
 	}
+	/* One node may have had what another one lacked. */
+	if (*reclaimed_bytes >= request->max_bytes - request->max_bytes / 32)
+		status = VIRTIO_BALLOON_WORKING_SET_OK;
 	return status;
 }
 
@@ -447,7 +466,11 @@ static void virtio_balloon_wsr_reclaim_work(struct work_struct *work)
 	state->reclaim_status = status;
 	state->reclaimed_bytes = reclaimed_bytes;
 	state->reclaim_ended = true;
-	wsr_receiver_request(state->receiver);
+	/* No reports are made of which it could be a part? */
+	if (state->cmd_id && state->status)
+		virtio_balloon_wsr_send_status(state, state->status);
+	else
+		wsr_receiver_request(state->receiver);
 }
 
 static void virtio_balloon_wsr_ask_reclaim(struct virtio_balloon_wsr_state *state,
@@ -459,7 +482,7 @@ static void virtio_balloon_wsr_ask_reclaim(struct virtio_balloon_wsr_state *stat
 
 	state->reclaim = *reclaim;
 	WRITE_ONCE(state->cancel_reclaim, true);
-	queue_work(system_dfl_wq, &state->reclaim_work);
+	queue_work(system_freezable_wq, &state->reclaim_work);
 }
 
 static void virtio_balloon_wsr_config_work(struct work_struct *work)
@@ -515,6 +538,28 @@ void virtio_balloon_wsr_validate(struct virtio_device *vdev)
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_validate);
 
+static void virtio_balloon_wsr_cancel_reclaim(struct virtio_balloon_wsr_state *state)
+{
+	guard(mutex)(&state->lock);
+	/* If the work starts only now, it finds nothing to do. */
+	memset(&state->reclaim, 0, sizeof(state->reclaim));
+	WRITE_ONCE(state->cancel_reclaim, true);
+}
+
+static int virtio_balloon_wsr_pm(struct notifier_block *notifier,
+				 unsigned long action, void *unused)
+{
+	struct virtio_balloon_wsr_state *state =
+		container_of(notifier, struct virtio_balloon_wsr_state,
+			     pm_notifier);
+
+	if (action == PM_SUSPEND_PREPARE || action == PM_HIBERNATION_PREPARE) {
+		virtio_balloon_wsr_cancel_reclaim(state);
+		flush_work(&state->reclaim_work);
+	}
+	return NOTIFY_DONE;
+}
+
 /**
  * virtio_balloon_wsr_init - allocate all that reporting needs
  * @wsr: to be initialised
@@ -555,6 +600,8 @@ int virtio_balloon_wsr_init(struct virtio_balloon_wsr *wsr,
 	state->receiver->private_data = state;
 	if (wsr_receiver_register(state->receiver))
 		goto err_free;
+	state->pm_notifier.notifier_call = virtio_balloon_wsr_pm;
+	register_pm_notifier(&state->pm_notifier);
 	return 0;
 
 err_free:
@@ -618,14 +665,6 @@ void virtio_balloon_wsr_ack(struct virtio_balloon_wsr *wsr)
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_ack);
 
-static void virtio_balloon_wsr_cancel_reclaim(struct virtio_balloon_wsr_state *state)
-{
-	guard(mutex)(&state->lock);
-	/* If the work starts only now, it finds nothing to do. */
-	memset(&state->reclaim, 0, sizeof(state->reclaim));
-	WRITE_ONCE(state->cancel_reclaim, true);
-}
-
 /**
  * virtio_balloon_wsr_stop - the queue goes away, but may come back
  * @wsr: initialised
@@ -662,6 +701,8 @@ void virtio_balloon_wsr_quiesce(struct virtio_balloon_wsr *wsr)
 	if (!state)
 		return;
 
+	/* All of this can be done again: virtio_balloon_wsr_free() does. */
+	unregister_pm_notifier(&state->pm_notifier);
 	disable_work_sync(&state->config_work);
 	disable_work_sync(&state->ack_work);
 	virtio_balloon_wsr_cancel_reclaim(state);
@@ -673,8 +714,7 @@ EXPORT_SYMBOL_GPL(virtio_balloon_wsr_quiesce);
 
 /**
  * virtio_balloon_wsr_free - undo virtio_balloon_wsr_init()
- * @wsr: initialised. If a queue was set, then virtio_balloon_wsr_quiesce() was
- *	 called and the device was reset.
+ * @wsr: initialised. If a queue was set, the device was reset.
  *
  * Context: may sleep.
  */
@@ -685,7 +725,7 @@ void virtio_balloon_wsr_free(struct virtio_balloon_wsr *wsr)
 	if (!state)
 		return;
 
-	wsr_receiver_free(state->receiver);
+	virtio_balloon_wsr_quiesce(wsr);
 	mutex_destroy(&state->lock);
 	kfree(state->sent);
 	kfree(state->next);

@@ -255,7 +255,7 @@ void wsr_fill_bins(struct wsr_scope_report *report, const u32 *idle_age_ms,
 /* Which half of a block of 2^(level + 1) pages its sample is in: 0 or 1. */
 static unsigned int wsr_better_half(unsigned long block, unsigned int level)
 {
-	u64 mixed = hash_64(block, 64) ^ level;
+	u64 mixed = (u64)block * GOLDEN_RATIO_64 ^ level;
 
 	return hash_64(mixed ^ (mixed >> 32), 1);
 }

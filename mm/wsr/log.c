@@ -112,14 +112,15 @@ bool wsr_log_ready(void)
  */
 void wsr_log_level(int nid, unsigned int level)
 {
+	static DEFINE_SPINLOCK(lock); /* else nodes could race */
 	unsigned int finest = level;
 	int each;
 
+	guard(spinlock)(&lock);
 	WRITE_ONCE(wsr_levels[nid], level);
 	for_each_node_state(each, N_MEMORY)
 		finest = min_t(unsigned int, finest,
 			       READ_ONCE(wsr_levels[each]));
-	/* If nodes race here, the next look mends it. */
 	WRITE_ONCE(wsr_finest_level, finest);
 	WRITE_ONCE(wsr_sample_mask, BIT(min(finest, WSR_HASHED_LEVELS)) - 1);
 }

@@ -31,7 +31,9 @@
 #include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/string.h>
 #include <linux/swap.h>
 
@@ -49,6 +51,12 @@
  * for, the third one what could not be taken then: under writeback, say.
  */
 #define WSR_RECLAIM_ROUNDS	3
+
+/*
+ * Reclaim itself only heeds signals. Between parts of this size it is seen that
+ * a request is cancelled.
+ */
+#define WSR_RECLAIM_STEP	(SZ_32M >> PAGE_SHIFT)
 
 /* How much of a node is idle for at least @idle_ms and can be reclaimed. */
 static int wsr_add_idle_bytes(struct wsr_scope *scope, int nid, u32 idle_ms,
@@ -152,9 +160,11 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
 	while (done < bytes && !wsr_cancelled(cancel)) {
 		/* Small steps at the end, since a round can take too much. */
 		unsigned long pages = ((bytes - done) >> PAGE_SHIFT) / 4;
-		long reclaimed = proactive_reclaim(memcg, pgdat, pages,
-						   options, &swappiness);
+		long reclaimed;
 
+		pages = min(pages, WSR_RECLAIM_STEP);
+		reclaimed = proactive_reclaim(memcg, pgdat, pages, options,
+					      &swappiness);
 		if (reclaimed <= 0)
 			break;
 		done += (u64)reclaimed << PAGE_SHIFT;
@@ -177,12 +187,12 @@ static u64 wsr_reclaim_type(struct mem_cgroup *memcg, int nid,
  * @idle_ms is longer.
  *
  * Context: may sleep; must not be called in memory reclaim. Ends early on a
- * signal or if cancelled: within 0.1 s, or when what it reclaims at that moment
- * is done. Calls may run concurrently.
+ * signal or if cancelled: within 0.1 s, or when it has reclaimed the next 32 MiB.
+ * Calls may run concurrently.
  * Return: 0 if 31/32 of what was asked for was reclaimed, -EAGAIN if not, or if
  * memory was not watched for long enough to tell, -EINVAL if @idle_ms is 0,
- * -ENODATA if nobody watches this memory, -EINTR on a signal or if cancelled,
- * -ENODEV if the cgroup or node is being removed.
+ * -EOPNOTSUPP if MGLRU is off, -ENODATA if nobody watches this memory, -EINTR on
+ * a signal or if cancelled, -ENODEV if the cgroup or node is being removed.
  */
 int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
 		const bool *cancel, struct wsr_reclaim_result *result)
@@ -195,6 +205,9 @@ int wsr_reclaim(struct mem_cgroup *memcg, int nid, u64 max_bytes, u32 idle_ms,
 	*result = (struct wsr_reclaim_result) {};
 	if (!idle_ms)
 		return -EINVAL;
+	/* Only MGLRU can tell what is idle. */
+	if (!lru_gen_enabled())
+		return -EOPNOTSUPP;
 
 	for (int round = 0; round < WSR_RECLAIM_ROUNDS; round++) {
 		u64 idle[NR_WSR_TYPES], sum, left;

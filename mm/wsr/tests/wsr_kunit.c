@@ -307,6 +307,18 @@ static void wsr_level_stride_test(struct kunit *test)
 		KUNIT_EXPECT_GT(test, n, 1024 - 200);
 		KUNIT_EXPECT_LT(test, n, 1024 + 200);
 	}
+
+	/* 64 regions of 1 MiB each: the same one of them holds its share. */
+	for (unsigned int level = 9; level < 15; level++) {
+		unsigned int n[64] = {};
+
+		for (unsigned long block = 0; block < 4096; block++)
+			n[(wsr_level_pfn(block, level) >> 8) & 63]++;
+		for (unsigned int i = 0; i < 64; i++) {
+			KUNIT_EXPECT_GT(test, n[i], 64 - 40);
+			KUNIT_EXPECT_LT(test, n[i], 64 + 40);
+		}
+	}
 }
 
 static void wsr_choose_level_test(struct kunit *test)
