@@ -347,14 +347,21 @@ static void offer(uint16_t head)
 	SET(avail->idx, avail->idx + 1);
 }
 
-/* Waits until the device has used as many buffers as there were. */
+/*
+ * Waits until the device has used as many buffers as there were. It may stop
+ * after some, if there were more than it has to expect.
+ */
 static bool wait_used(void)
 {
 	double end = now_s() + PATIENCE_S;
+	uint16_t before = used->idx, now;
 
-	while (GET(used->idx) != avail->idx) {
+	while ((now = GET(used->idx)) != avail->idx) {
 		if (is_broken() || now_s() > end)
 			return false;
+		if (now != before)
+			notify();
+		before = now;
 	}
 	return true;
 }
