@@ -116,13 +116,14 @@ void wsr_log_level(int nid, unsigned int level)
 	unsigned int finest = level;
 	int each;
 
-	guard(spinlock)(&lock);
+	spin_lock(&lock);
 	WRITE_ONCE(wsr_levels[nid], level);
 	for_each_node_state(each, N_MEMORY)
 		finest = min_t(unsigned int, finest,
 			       READ_ONCE(wsr_levels[each]));
 	WRITE_ONCE(wsr_finest_level, finest);
 	WRITE_ONCE(wsr_sample_mask, BIT(min(finest, WSR_HASHED_LEVELS)) - 1);
+	spin_unlock(&lock);
 }
 
 bool __wsr_sampled(unsigned long pfn, unsigned int order)
