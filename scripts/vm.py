@@ -111,7 +111,9 @@ class QMP:
         self._answers = []
         self.events = []  # with the key "arrived": time.monotonic()
         self._closed = False
-        json.loads(self._file.readline())  # greeting
+        # An event can come before the greeting, while QEMU starts.
+        while "QMP" not in json.loads(self._file.readline()):
+            pass
         threading.Thread(target=self._read, daemon=True).start()
         self.command("qmp_capabilities")
 

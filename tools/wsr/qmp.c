@@ -407,6 +407,10 @@ static void negotiate(struct qmp *qmp, struct json_object *json)
 {
 	struct qmp_message message;
 
+	/* While QEMU starts, one can come before the greeting. */
+	if (classify(json, &message) && message.is_event)
+		return;
+
 	if (qmp->state == QMP_GREETING) {
 		if (!json_object_object_get_ex(json, "QMP", NULL)) {
 			fail(qmp, QMP_FAIL_PROTOCOL,
@@ -416,7 +420,7 @@ static void negotiate(struct qmp *qmp, struct json_object *json)
 		qmp->last_id = 0;
 		queue_command(qmp, ++qmp->last_id, "qmp_capabilities", NULL);
 		qmp->state = QMP_NEGOTIATING;
-	} else if (classify(json, &message) && !message.is_event) {
+	} else if (classify(json, &message)) {
 		if (message.error)
 			fail(qmp, QMP_FAIL_PROTOCOL,
 			     "QEMU refused qmp_capabilities");

@@ -529,6 +529,12 @@ class Trouble(Case):
         last = json.loads(out.splitlines()[-1])["report"]
         self.assertEqual(last["status"], "ok")
 
+    def test_event_before_greeting(self):
+        server = self.server()
+        server.greeting = b'{"event": "RESUME"}\r\n' + server.greeting
+        out, _ = self.once("--json", server.path)
+        self.assertEqual(json.loads(out)["report"], server.report)
+
     def test_no_greeting(self):
         self.fails("another client", self.server(greeting=None).path,
                    timeout="2s")
