@@ -473,6 +473,7 @@ void virtio_balloon_wsr_crosvm_quiesce(struct virtio_balloon_wsr_crosvm *wsr)
 	if (!state)
 		return;
 
+	/* Both can be done again: virtio_balloon_wsr_crosvm_free() does. */
 	disable_work_sync(&state->work);
 	wsr_receiver_free(state->receiver);
 	state->receiver = NULL;
@@ -510,8 +511,7 @@ EXPORT_SYMBOL_GPL(virtio_balloon_wsr_crosvm_detach);
 
 /**
  * virtio_balloon_wsr_crosvm_free - undo virtio_balloon_wsr_crosvm_init()
- * @wsr: initialised. If queues were set, then
- *	 virtio_balloon_wsr_crosvm_quiesce() was called and the device was reset.
+ * @wsr: initialised. If queues were set, the device was reset.
  *
  * Context: may sleep.
  */
@@ -522,7 +522,7 @@ void virtio_balloon_wsr_crosvm_free(struct virtio_balloon_wsr_crosvm *wsr)
 	if (!state)
 		return;
 
-	wsr_receiver_free(state->receiver);
+	virtio_balloon_wsr_crosvm_quiesce(wsr);
 	mutex_destroy(&state->lock);
 	kfree(state->op);
 	kfree(state->sent);
