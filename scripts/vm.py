@@ -30,6 +30,7 @@ OUT = BUILD / "out"
 LOGS = BUILD / "logs"
 
 BALLOON_PATH = "/machine/peripheral/balloon0"
+BALLOON = "working-set-reporting=on,working-set-reclaim=on"
 
 # Traces of what is not wrong: where memory was not to be had in the middle of
 # reclaim; interrupts whose entry in /proc could not be allocated.
@@ -306,7 +307,7 @@ def node_arguments(memory, cpus, nodes):
 
 
 def command_line(base, *, kernel=None, qemu=None, memory="512M", cpus=2,
-                 nodes=1, balloon="working-set-reporting=on", append="",
+                 nodes=1, balloon=BALLOON, append="",
                  swap=None, disk=None, accel=None, extra=()):
     """QEMU's command line without the connections to the outside.
 

@@ -14,8 +14,9 @@
  *   virtio_balloon_wsr_send() -> queue -> device -> ack -> ack_work -> send the
  *                                                          next, if there is one
  *
- * It may also ask to reclaim memory that is idle, which takes some seconds: this
- * is the job of reclaim_work. The result is part of all reports from then on.
+ * With VIRTIO_BALLOON_F_WORKING_SET_RECLAIM it may also ask to reclaim memory
+ * that is idle, which takes some seconds: this is the job of reclaim_work. The
+ * result is part of all reports from then on.
  *
  * The device is not trusted: what it says is checked, and a device that keeps
  * its buffer for ever only stops its own reports.
@@ -302,6 +303,24 @@ static void virtio_balloon_wsr_report(struct wsr_receiver *receiver,
 	virtio_balloon_wsr_send(state);
 }
 
+static void virtio_balloon_wsr_read_reclaim(struct virtio_device *vdev,
+					    struct virtio_balloon_wsr_reclaim *reclaim)
+{
+	__le64 max_bytes;
+
+	virtio_cread_le(vdev, struct virtio_balloon_config,
+			working_set_reclaim_id, &reclaim->id);
+	virtio_cread_le(vdev, struct virtio_balloon_config,
+			working_set_reclaim_idle_ms, &reclaim->idle_ms);
+	virtio_cread_le(vdev, struct virtio_balloon_config,
+			working_set_reclaim_node, &reclaim->node);
+	/* virtio_cread_le() would wait for a generation that lasts. */
+	vdev->config->get(vdev, offsetof(struct virtio_balloon_config,
+					 working_set_reclaim_bytes),
+			  &max_bytes, sizeof(max_bytes));
+	reclaim->max_bytes = le64_to_cpu(max_bytes);
+}
+
 /*
  * Reads the configuration space. Returns the command id; @config has no bounds
  * if the parameters are out of range.
@@ -310,11 +329,13 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 				   struct wsr_config *config,
 				   struct virtio_balloon_wsr_reclaim *reclaim)
 {
+	bool reclaims = virtio_has_feature(vdev,
+					   VIRTIO_BALLOON_F_WORKING_SET_RECLAIM);
 	int tries = VIRTIO_BALLOON_WSR_MAX_TRIES;
 	u32 generation, cmd_id;
-	__le64 max_bytes;
 	u8 nr_bins;
 
+	memset(reclaim, 0, sizeof(*reclaim));
 	do {
 		memset(config, 0, sizeof(*config));
 		generation = vdev->config->generation ?
@@ -333,17 +354,8 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 			virtio_cread_le(vdev, struct virtio_balloon_config,
 					working_set_idle_age_ms[i],
 					&config->idle_age_ms[i]);
-		virtio_cread_le(vdev, struct virtio_balloon_config,
-				working_set_reclaim_id, &reclaim->id);
-		virtio_cread_le(vdev, struct virtio_balloon_config,
-				working_set_reclaim_idle_ms, &reclaim->idle_ms);
-		virtio_cread_le(vdev, struct virtio_balloon_config,
-				working_set_reclaim_node, &reclaim->node);
-		/* virtio_cread_le() would wait for a generation that lasts. */
-		vdev->config->get(vdev, offsetof(struct virtio_balloon_config,
-						 working_set_reclaim_bytes),
-				  &max_bytes, sizeof(max_bytes));
-		reclaim->max_bytes = le64_to_cpu(max_bytes);
+		if (reclaims)
+			virtio_balloon_wsr_read_reclaim(vdev, reclaim);
 	} while (vdev->config->generation &&
 		 vdev->config->generation(vdev) != generation && --tries);
 
@@ -517,7 +529,7 @@ static void virtio_balloon_wsr_ack_work(struct work_struct *work)
 }
 
 /**
- * virtio_balloon_wsr_validate - refuse the feature where it can't work
+ * virtio_balloon_wsr_validate - refuse the features where they can't work
  * @vdev: the device, after all other features were decided
  *
  * The index of the queue is the number of queues before it. Devices count the
@@ -535,6 +547,8 @@ void virtio_balloon_wsr_validate(struct virtio_device *vdev)
 	if (!__virtio_test_bit(vdev, VIRTIO_F_VERSION_1) ||
 	    (offered[0] & queues) != (vdev->features & queues))
 		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_WORKING_SET);
+	if (!__virtio_test_bit(vdev, VIRTIO_BALLOON_F_WORKING_SET))
+		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_WORKING_SET_RECLAIM);
 }
 EXPORT_SYMBOL_GPL(virtio_balloon_wsr_validate);
 

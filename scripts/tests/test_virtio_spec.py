@@ -172,7 +172,8 @@ class Numbers(unittest.TestCase):
         self.assertEqual({**self.constants, **said}, self.constants)
         # Those that the text says in words
         self.assertEqual(set(self.constants) - set(said),
-                         {"F_WORKING_SET", "WORKING_SET_MAX_BINS"})
+                         {"F_WORKING_SET", "F_WORKING_SET_RECLAIM",
+                          "WORKING_SET_MAX_BINS"})
 
     def test_words(self):
         c = {re.sub("^WORKING_SET_", "", name): value
@@ -181,6 +182,8 @@ class Numbers(unittest.TestCase):
                for name in ("F_MORE", "F_WARMING_UP")}
         rst = " ".join(read(RST).split())
         for words in (f"VIRTIO_BALLOON_F_WORKING_SET ({c['F_WORKING_SET']})",
+                      "VIRTIO_BALLOON_F_WORKING_SET_RECLAIM "
+                      f"({c['F_WORKING_SET_RECLAIM']})",
                       f"2 to {c['MAX_BINS']}",
                       f"{c['OK']} OK; {c['UNSUPPORTED']} UNSUPPORTED",
                       f"{c['TRY_LATER']} TRY_LATER",
@@ -190,6 +193,8 @@ class Numbers(unittest.TestCase):
             self.assertIn(words, rst)
         tex = " ".join(read(TEX).split())
         for words in (f"VIRTIO_BALLOON_F_WORKING_SET({c['F_WORKING_SET']})",
+                      "VIRTIO_BALLOON_F_WORKING_SET_RECLAIM"
+                      f"({c['F_WORKING_SET_RECLAIM']})",
                       f"2 to {c['MAX_BINS']}",
                       f"{c['NO_NODE']}: the record covers all nodes"):
             self.assertIn(words, tex)
@@ -213,11 +218,13 @@ class Statements(unittest.TestCase):
         rst, tex = read(RST), parts()
         operation = next(text for place, text in tex.items()
                          if place.endswith("Device Operation, end"))
-        features = next(text for place, text in tex.items()
-                        if "Feature bits" in place and "requirements" in place)
-        driver, device = re.split(r"\\d\w+normative", operation)[1:]
-        for role, statements in ("Driver", features + driver), ("Device", device):
+        parts_of_roles = zip(("Driver", "Device"),
+                             re.split(r"\\d\w+normative", operation)[1:])
+        for role, statements in parts_of_roles:
             with self.subTest(role):
+                statements += next(
+                    text for place, text in tex.items() if "Feature bits, end of "
+                    f"the {role.lower()} requirements" in place)
                 meant = rst.split(f"\n{role} requirements\n")[1]
                 meant = re.split(r"\n.+\n---+\n", meant)[0]
                 self.assertEqual(self.keywords(statements),

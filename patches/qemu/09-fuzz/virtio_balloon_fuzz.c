@@ -143,7 +143,8 @@ static void register_virtio_balloon_fuzz_targets(void)
         },
         "virtio-balloon",
         &(QOSGraphTestOptions){
-            .edge.extra_device_opts = "working-set-reporting=on",
+            .edge.extra_device_opts = "working-set-reporting=on,"
+                                      "working-set-reclaim=on",
             .edge.after_cmd_line = "-nodefaults",
         });
 }

@@ -14,7 +14,7 @@ GUESTS = {
     "swap": {"memory": "512M", "swap": "200M"},
     # All virtqueues that can come before ours
     "queues": {"memory": "256M",
-               "balloon": "working-set-reporting=on,free-page-reporting=on,"
+               "balloon": f"{vm.BALLOON},free-page-reporting=on,"
                           "free-page-hint=on,iothread=hint,page-poison=on",
                "extra": ("-object", "iothread,id=hint")},
 }

@@ -19,6 +19,7 @@ from e2e.churn import UNRELATED, check_kmemleak, slab_objects
 from vm import wait_for
 
 F_WORKING_SET = 1 << 9
+F_RECLAIM = 1 << 10
 F_STATS_VQ = 1 << 1
 F_ALL_QUEUES = F_STATS_VQ | 1 << 3 | 1 << 4 | 1 << 5
 CONFIG_BYTES = 112
@@ -93,8 +94,8 @@ class Balloon(vhost_user.Device):
     """A balloon with working set reporting. It behaves well but for what a test
     puts in the place of its methods."""
 
-    def __init__(self, features=F_WORKING_SET | vhost_user.VIRTIO_F_VERSION_1,
-                 nr_queues=3):
+    def __init__(self, features=F_WORKING_SET | F_RECLAIM |
+                 vhost_user.VIRTIO_F_VERSION_1, nr_queues=3):
         self.features = features
         self.nr_queues = nr_queues
         self.settings = Settings()
@@ -445,6 +446,17 @@ def test_nothing_is_left_behind(env):
     return f"{3 * CYCLES} times" + check_kmemleak(here.guest)
 
 
+def check_ignores_reclaim(balloon, backend):
+    """No report says that anything was reclaimed."""
+    balloon.settings = dataclasses.replace(balloon.settings, cmd_id=9,
+                                           reclaim_id=10)
+    backend.config_changed()
+    wait_for(lambda: balloon.reports[-1].cmd_id == 9, PATIENCE_S,
+             "a second report")
+    for report in balloon.reports:
+        check(not report.reclaim_id, f"{vars(report)}")
+
+
 def test_odd_devices(env):
     """All in one guest, each with something wrong with it or missing."""
     version_1 = vhost_user.VIRTIO_F_VERSION_1
@@ -453,6 +465,10 @@ def test_odd_devices(env):
         "statistics": (Balloon(version_1 | F_WORKING_SET | F_STATS_VQ, 4), {}),
         "all queues": (Balloon(version_1 | F_WORKING_SET | F_ALL_QUEUES, 6),
                        {}),
+        # What it has instead of settings for reclaim means nothing.
+        "no reclaim": (Balloon(version_1 | F_WORKING_SET), {}),
+        "short settings": (Balloon(version_1 | F_WORKING_SET),
+                           {"config_size": 92}),
     }
     bad = {
         "no queue": (Balloon(nr_queues=2), {}),
@@ -469,12 +485,14 @@ def test_odd_devices(env):
                       extra=vhost_user.qemu_arguments("ram", MEMORY, *devices))
     try:
         for what, (balloon, _) in {**good, **bad}.items():
-            balloon.settings = Settings(cmd_id=7)
+            balloon.settings = Settings(cmd_id=7, reclaim_id=8, **GOOD_RECLAIM)
             backends[what].config_changed()
         for what, (balloon, _) in good.items():
             wait_for(lambda balloon=balloon: balloon.reports, PATIENCE_S,
                      f"a report to the device with {what}")
             balloon.reports[0].check_good(GOOD_BOUNDS)
+            if not balloon.features & F_RECLAIM:
+                check_ignores_reclaim(balloon, backends[what])
         for what, (balloon, _) in bad.items():
             for report in balloon.reports:
                 report.check_unsupported(what)

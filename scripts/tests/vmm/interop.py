@@ -8,11 +8,12 @@ import subprocess
 import vm
 from e2e import Skip, check
 from e2e.coexistence import check_balloon
-from vmm import (HINT, ON, REPORTING, STATS, WORKING_SET, Row, Table, accepted,
-                 check_no_reporting, check_reporting, device, start, DRIVER)
+from vmm import (DRIVER, HINT, ON, RECLAIM, REPORTING, STATS, WORKING_SET, Row,
+                 Table, accepted, check_no_reporting, check_reporting, device,
+                 start)
 
 NAMES = {STATS: "stats", HINT: "hint", REPORTING: "reporting",
-         WORKING_SET: "working set"}
+         WORKING_SET: "working set", RECLAIM: "reclaim"}
 OPTIONS = {HINT: "free-page-hint=on,iothread=hint",
            REPORTING: "free-page-reporting=on"}
 
@@ -59,8 +60,8 @@ def offered_and_refused(offered, refused):
         check(found == {*offered, WORKING_SET}, f"accepted: {names(found)}")
         if refused:
             refuse(guest, refused)
-            check(WORKING_SET not in accepted(guest), "the driver accepted "
-                  f"working set reporting, but not {names(refused)}")
+            check(not accepted(guest) & {WORKING_SET, RECLAIM}, "the driver "
+                  f"accepted working set reporting, but not {names(refused)}")
             check_no_reporting(guest)
         else:
             check_reporting(guest)
@@ -80,6 +81,20 @@ def refused_and_taken_back(env):
              f"echo {name} >{DRIVER}/bind")
     check_reporting(guest)
     check_stats(guest)
+
+
+def reclaim_refused(env):
+    """A guest may report and yet not reclaim memory for the host."""
+    guest = start(env, "guest")
+    refuse(guest, (RECLAIM,))
+    check(RECLAIM not in accepted(guest), "accepted what was refused")
+    check_reporting(guest)
+    try:
+        guest.request_reclaim(1 << 20, 1000)
+    except vm.QMPError as error:
+        check("does not reclaim memory" in str(error), f"{error}")
+        return
+    raise AssertionError("a request to reclaim was accepted")
 
 
 def poison(option, guest_option, reporting):
@@ -119,6 +134,8 @@ def refusal_rows():
                           offered_and_refused(offered, refused))
     yield Row((names(offered), names((WORKING_SET,)), "inactive"),
               offered_and_refused(offered, (WORKING_SET,)))
+    yield Row((names((STATS,)), names((RECLAIM,)), "reports, no reclaim"),
+              reclaim_refused)
     yield Row((names(offered), names(offered) + ", then none", "reports"),
               refused_and_taken_back)
 

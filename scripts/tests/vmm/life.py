@@ -68,9 +68,8 @@ def system_reset_with_a_request(env):
 
 def system_reset_takes_reclaim_back(env):
     """What was asked of the guest before must not be done after it."""
-    guest = start(env, "guest", kernel=vm.kernel_image(env.base, wsr=False))
+    guest = start(env, "guest")
     asked = ask_to_reclaim(guest)
-    guest.qmp.command("stop")
     mark = guest.qmp.mark()
     guest.qmp.command("system_reset")
     guest.qmp.wait_event("RESET", mark)
@@ -137,7 +136,8 @@ def unplug(guest):
 
 def plug(guest):
     guest.qmp.command("device_add", driver="virtio-balloon-pci", id="balloon0",
-                      bus="port0", **{"working-set-reporting": True})
+                      bus="port0", **{"working-set-reporting": True,
+                                      "working-set-reclaim": True})
     vm.wait_for(lambda: guest.get("guest-working-set")["active"], 60,
                 "a driver for the new device")
 

@@ -35,6 +35,7 @@ class Side:
 
 
 PATCHED_ON = Side("on", "qemu", ON)
+REPORTING_ONLY = Side("reporting", "qemu", "working-set-reporting=on")
 PATCHED_OFF = Side("off", "qemu", "")
 UNPATCHED = Side("unpatched", "qemu-stock", "")
 
@@ -184,13 +185,22 @@ def driver_without_feature(env):
 
 
 def reclaim_request(env):
-    kernel = vm.kernel_image(env.base, wsr=False)
-    source = PATCHED_ON.start(env, "source", kernel=kernel)
+    """The guest has not even seen the request when it migrates."""
+    source = PATCHED_ON.start(env, "source")
     asked = ask_to_reclaim(source)
-    target = PATCHED_ON.expect(env, kernel=kernel)
-    migrate(source, target)
+    target = PATCHED_ON.expect(env)
+    begin(source, target)
+    end(source, "completed")
     found = target.get("guest-working-set-reclaim")
     check(found == asked, f"{asked} arrived as {found}")
+    target.qmp.command("cont")
+    target.reclaim_result(asked["id"])
+
+
+def reclaim_to_reporting(env):
+    return migrate_in_vain(env, PATCHED_ON.start(env, "source"),
+                           REPORTING_ONLY.expect(env),
+                           "start this QEMU with working-set-reclaim=on")
 
 
 def on_to_off(env):
@@ -442,6 +452,7 @@ TABLES = [
         Row(("on", "on", "settings change meanwhile", "the last arrive"),
             settings_during_migration),
         Row(("on", "on", "cancelled, then again", "reports go on"), cancelled),
+        Row(("on", "on without reclaim", "", "refused"), reclaim_to_reporting),
         Row(("on", "off", "", "refused, source goes on"), on_to_off),
         Row(("on", "unpatched", "", "refused, source goes on"),
             reporting_to_unpatched),
