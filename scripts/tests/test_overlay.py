@@ -64,6 +64,15 @@ endmenu
 """
 
 
+ADDITIONS = """\
+--- a/mm/wsr/core.c
++++ b/mm/wsr/core.c
+@@ -1 +1,2 @@
+ int core;
++int added;
+"""
+
+
 class Overlay(unittest.TestCase):
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()
@@ -172,6 +181,20 @@ class Overlay(unittest.TestCase):
         self.apply("--upto", "2")
         self.assertIn("WSR_LATE", self.read("mm/wsr/Kconfig"))
         self.assertNotIn("sub/", self.read("mm/wsr/Makefile"))
+
+    def test_additions(self):
+        core = "int core;\nint added;\n"
+        self.write(self.repo, "mm/wsr/core.c", core)
+        self.write(self.repo, "patches/linux/03-third/additions.patch",
+                   ADDITIONS)
+        self.apply("--upto", "2")
+        self.assertEqual(self.read("mm/wsr/core.c"), "int core;\n")
+        self.apply()
+        self.assertEqual(self.read("mm/wsr/core.c"), core)
+        self.assertIn("0 findings", self.overlay("check"))
+        self.write(self.repo, "mm/wsr/core.c", "int core;\n")
+        self.assertIn("03-third/additions.patch does not apply",
+                      self.overlay("check", status=1))
 
     def test_hook_that_does_not_apply(self):
         self.write(self.tree, "mm/vmscan.c", VMSCAN.replace("line9", "other"))
