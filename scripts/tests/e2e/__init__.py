@@ -10,7 +10,7 @@ GUESTS = {
     # Less memory than a file that is read, and nothing to swap to
     "plain": {"memory": "512M", "disk": True,
               "append": "kunit.enable=1 kunit.autorun=1"},
-    "nodes": {"memory": "512M", "nodes": 2},
+    "nodes": {"memory": "512M", "nodes": 2, "disk": True},
     "swap": {"memory": "512M", "swap": "200M"},
     # All virtqueues that can come before ours
     "queues": {"memory": "256M",
