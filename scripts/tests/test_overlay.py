@@ -265,6 +265,13 @@ class Overlay(unittest.TestCase):
         self.assertEqual(self.read("mm/wsr/Makefile"), MAKEFILE)
         self.assertIn("int hooked;", self.read("mm/vmscan.c"))
 
+    def test_series_with_a_message_that_git_am_cuts_off(self):
+        self.write(self.repo, "patches/linux/02-second/message",
+                   "mm: two\n\nWhy.\n---\n\nSigned-off-by: A <a@localhost>\n")
+        self.assertIn('"git am" makes other commits', self.overlay(
+            "series", "--series", "linux", "--base", "6.12", "--tree", self.tree,
+            os.path.join(self.repo, "out"), status=1))
+
     def test_check(self):
         self.assertIn("0 findings", self.overlay("check"))
         self.write(self.repo, "mm/wsr/stray.c", "\n")
