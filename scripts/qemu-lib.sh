@@ -3,8 +3,20 @@
 #
 # Configuring and building QEMU.  Source it after lib.sh.
 
-# shellcheck disable=SC2034	# used by the scripts that source this file
-QEMU=qemu-10.0
+DEFAULT_QEMU=10.0
+
+# The name of a base's tree; dies if there is no such base.
+qemu_base() {
+	case $1 in
+	10.0 | 10.2) printf 'qemu-%s' "$1" ;;
+	*) die "unknown base '$1'; QEMU's is 10.0 or 10.2" ;;
+	esac
+}
+
+# qemu_name BASE: what its build is called below build/ and build/out/
+qemu_name() {
+	printf 'qemu%s' "$([ "$1" = "$DEFAULT_QEMU" ] || printf -- '-%s' "$1")"
+}
 
 # meson and pycotap, newer than Debian 12's
 export PYTHONPATH=$BUILD/tools/py/usr/lib/python3/dist-packages
@@ -30,6 +42,11 @@ apply_test_patches() {
 	done
 }
 
+# log_name OBJ: "stock-qemu" for build/stock/qemu
+log_name() {
+	printf '%s-%s' "$(basename "$(dirname "$1")")" "$(basename "$1")"
+}
+
 # configure_qemu LABEL TREE OBJ
 configure_qemu() {
 	local label=$1 tree=$2 obj=$3 stamp
@@ -41,7 +58,7 @@ configure_qemu() {
 	fi
 	rm -rf "$obj"
 	mkdir -p "$obj"
-	logged "configure-$(basename "$(dirname "$obj")")-qemu" "$label: configuring" \
+	logged "configure-$(log_name "$obj")" "$label: configuring" \
 		count_nothing run_configure "$tree" "$obj" || return 1
 	printf '%s\n' "$stamp" >"$obj/.wsr-config"
 }
@@ -58,7 +75,7 @@ qemu_tests() {
 build_qemu() {
 	local label=$1 obj=$2
 	shift 2
-	logged "$(basename "$(dirname "$obj")")-qemu" "$label: compiling" count_ninja \
+	logged "$(log_name "$obj")" "$label: compiling" count_ninja \
 		ninja -C "$obj" -j"$JOBS" qemu-system-x86_64 \
 		"${@/#/tests/qtest/}"
 }
