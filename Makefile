@@ -21,8 +21,8 @@ check:
 		kernel kernel-nowsr guest tools check
 
 ## make check-full  adds debug kernels, accuracy, benchmarks, bisect (hours);
-##                  ONLY="check kasan faults kcsan vmm accuracy bench
-##                  bisect fuzz" selects
+##                  ONLY="check kasan faults kcsan vmm qemu-10.2 accuracy
+##                  bench bisect fuzz" selects
 check-full:
 	@$(STEPS) packages packages-fuzz packages-libvirt qemu qemu-stock \
 		kernel kernel-nowsr guest tools check-full

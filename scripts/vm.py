@@ -242,9 +242,9 @@ class CommandLoop:
 
 
 def qemu_binary(which="qemu"):
-    """build/out/qemu (patched) or build/out/qemu-stock; WSR_QEMU and
-    WSR_QEMU_STOCK name others."""
-    variable = "WSR_" + which.upper().replace("-", "_")
+    """build/out/qemu (patched), qemu-10.2 (patched) or qemu-stock; WSR_QEMU,
+    WSR_QEMU_10_2 and WSR_QEMU_STOCK name others."""
+    variable = "WSR_" + re.sub("[-.]", "_", which.upper())
     return pathlib.Path(os.environ.get(variable)
                         or OUT / which / "qemu-system-x86_64")
 

@@ -9,8 +9,6 @@ import sys
 import vm
 from e2e import Skip, check
 
-QTESTS = vm.OUT / "qemu/qtest"
-
 
 def run(arguments, **options):
     """Output of a command that has to succeed."""
@@ -65,9 +63,9 @@ def test_disabled_changes_no_code(env):
 
 def qtest(name):
     qemu = vm.qemu_binary()
-    binary = QTESTS / name
+    binary = qemu.with_name("qtest") / name
     if not binary.exists():
-        raise Skip(f"no {binary.relative_to(vm.ROOT)}")
+        raise Skip(f"no {binary}")
     environment = dict(os.environ, QTEST_QEMU_BINARY=str(qemu),
                        G_TEST_DBUS_DAEMON="")
     return count_ok(run([binary, "--tap"], env=environment, timeout=300))

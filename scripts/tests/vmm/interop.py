@@ -170,7 +170,7 @@ TRANSPORTS = {
 }
 LEGACY = ("pci, disable-modern=on", "mmio, force-legacy=on")
 QEMUS = {"on": ("qemu", ON), "off": ("qemu", ""),
-         "unpatched": ("qemu-stock", "")}
+         "unpatched": ("qemu-stock", ""), "10.2, on": ("qemu-10.2", ON)}
 
 
 def check_products(kernel, qemu, transport):
@@ -223,10 +223,10 @@ def pair(transport, qemu_name, wsr):
         check_products(kernel, qemu, transport)
         options = {"qemu": qemu, "kernel": kernel,
                    **TRANSPORTS[transport](balloon)}
-        if qemu_name == "on" and transport in LEGACY:
+        if balloon == ON and transport in LEGACY:
             return refused_by_qemu(env, options)
         guest = start(env, "guest", **options)
-        if qemu_name != "on":
+        if balloon != ON:
             check_without_property(guest)
         elif wsr:
             check_reporting(guest)
@@ -254,7 +254,7 @@ def legacy_driver(env):
 def pair_rows():
     for transport, qemu, wsr in itertools.product(TRANSPORTS, QEMUS,
                                                   (True, False)):
-        if qemu != "on":
+        if QEMUS[qemu][1] != ON:
             expected = "works without reports"
         elif transport in LEGACY:
             expected = "QEMU says why not"
@@ -271,6 +271,7 @@ TABLES = [
           ("offered", "refused", "expected"), list(refusal_rows())),
     Table("free page reporting and page poisoning",
           ("QEMU", "guest", "expected"), list(poison_rows())),
-    Table("transports: QEMU with working-set-reporting on, off, unpatched",
+    Table("transports: QEMU 10.0 with working-set-reporting on, off, unpatched; "
+          "10.2",
           ("transport", "QEMU", "kernel", "expected"), list(pair_rows())),
 ]

@@ -24,7 +24,7 @@ class Side:
     def start(self, env, name, **options):
         qemu = vm.qemu_binary(self.qemu)
         if not qemu.exists():
-            raise Skip(f"no {qemu}: make qemu-stock")
+            raise Skip(f"no {qemu}: see scripts/build-qemu")
         return start(env, name, **{"qemu": qemu, "balloon": self.balloon,
                                    "swap": "256M", **options})
 
@@ -38,6 +38,7 @@ PATCHED_ON = Side("on", "qemu", ON)
 REPORTING_ONLY = Side("reporting", "qemu", "working-set-reporting=on")
 PATCHED_OFF = Side("off", "qemu", "")
 UNPATCHED = Side("unpatched", "qemu-stock", "")
+QEMU_10_2 = Side("10.2", "qemu-10.2", ON)
 
 
 def begin(source, target):
@@ -90,9 +91,9 @@ def migrate_in_vain(env, source, target, words):
     return next(line for line in log.splitlines() if words in line)
 
 
-def source_with_settings(env, **options):
+def source_with_settings(env, side=PATCHED_ON, **options):
     """A guest that reports with SETTINGS, which are not the default."""
-    source = PATCHED_ON.start(env, "source", **options)
+    source = side.start(env, "source", **options)
     source.set("guest-working-set-config", SETTINGS)
     source.request_report()
     return source
@@ -128,9 +129,9 @@ def check_arrived(source, target):
     return f"sequence {last}, then {asked['sequence']}"
 
 
-def on_to_on(env, **options):
-    source = source_with_settings(env, **options)
-    target = PATCHED_ON.expect(env, **options)
+def on_to_on(env, sides=(PATCHED_ON, PATCHED_ON), **options):
+    source = source_with_settings(env, sides[0], **options)
+    target = sides[1].expect(env, **options)
     before = boot_id(source)
     migrate(source, target)
     note = check_arrived(source, target)
@@ -146,6 +147,13 @@ def all_queues(env):
     return on_to_on(env, balloon=(
         f"{ON},free-page-reporting=on,free-page-hint=on,iothread=hint"),
         extra=("-object", "iothread,id=hint"))
+
+
+def between_versions(*sides):
+    def run(env):
+        # The newest machine that both have
+        return on_to_on(env, sides, extra=("-machine", "pc-q35-10.0"))
+    return run
 
 
 def incoming_without_defer(env):
@@ -466,6 +474,13 @@ TABLES = [
             there_and_back(PATCHED_OFF, UNPATCHED)),
         Row(("unpatched", "off", "and back", "works"),
             there_and_back(UNPATCHED, PATCHED_OFF)),
+    ]),
+    Table("migration between QEMU 10.0 and 10.2, machine pc-q35-10.0",
+          ("from", "to", "what", "expected"), [
+        Row(("10.0", "10.2", "settings, id, sequence", "reports go on"),
+            between_versions(PATCHED_ON, QEMU_10_2)),
+        Row(("10.2", "10.0", "settings, id, sequence", "reports go on"),
+            between_versions(QEMU_10_2, PATCHED_ON)),
     ]),
     Table("snapshots", ("from", "to", "what", "expected"), [
         Row(("on", "on", "same QEMU", "settings of then"), snapshot_in_place),
