@@ -154,6 +154,6 @@ work_tree() {
 	say "making the work tree ${tree#"$TOP"/}"
 	rm -rf "$tree" "$tree.new"
 	mkdir -p "$(dirname "$tree")"
-	cp -al "$source" "$tree.new"
+	cp -alH "$source" "$tree.new"
 	mv "$tree.new" "$tree"
 }
