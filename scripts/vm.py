@@ -110,7 +110,8 @@ class QMP:
         self._file = connection.makefile("r", encoding="utf-8")
         self._changed = threading.Condition()
         self._answers = []
-        self.events = []  # with the key "arrived": time.monotonic()
+        # With the keys "arrived": time.monotonic(), and "bytes"
+        self.events = []
         self._closed = False
         # An event can come before the greeting, while QEMU starts.
         while "QMP" not in json.loads(self._file.readline()):
@@ -125,6 +126,7 @@ class QMP:
                 with self._changed:
                     if "event" in message:
                         message["arrived"] = time.monotonic()
+                        message["bytes"] = len(line)
                         self.events.append(message)
                     else:
                         self._answers.append(message)
@@ -135,7 +137,7 @@ class QMP:
             self._closed = True
             self._changed.notify_all()
 
-    def command(self, name, timeout=30, **arguments):
+    def command(self, name, /, timeout=30, **arguments):
         """Returns what the command returns; QMPError with QEMU's words."""
         request = json.dumps({"execute": name, "arguments": arguments})
         try:
