@@ -11,8 +11,11 @@
  *   virtio_balloon_wsr_report()  <-------'
  *        | fills @next
  *        v
- *   virtio_balloon_wsr_send() -> queue -> device -> ack -> ack_work -> send the
- *                                                          next, if there is one
+ *   virtio_balloon_wsr_send() -> queue -> device
+ *
+ * The device has used the buffer long before the next report is made, as a rule.
+ * Only if it has not, an interrupt has to tell: ack -> ack_work -> send. It may
+ * come without need, if queues share it.
  *
  * With VIRTIO_BALLOON_F_WORKING_SET_RECLAIM it may also ask to reclaim memory
  * that is idle, which takes some seconds: this is the job of reclaim_work. The
@@ -64,7 +67,7 @@ struct virtio_balloon_wsr_reclaim {
  * @vdev: the device
  * @receiver: gets the reports; NULL after virtio_balloon_wsr_quiesce()
  * @config_work: reads the configuration space
- * @ack_work: takes the used buffer and sends what waits
+ * @ack_work: sends what had to wait until the device used the buffer
  * @reclaim_work: reclaims memory, which may take long; ended before suspend, when
  *		  swap space can still be written to
  * @pm_notifier: does that
@@ -80,7 +83,7 @@ struct virtio_balloon_wsr_reclaim {
  * @sent: the buffer that the device has, if @in_flight
  * @next: the buffer that a report is written into
  * @next_len: bytes of @next that wait to be sent, 0: none
- * @in_flight: the device has @sent
+ * @in_flight: the device has @sent, or has used it and nobody took it back yet
  * @reclaim: the last request to reclaim memory
  * @cancel_reclaim: @reclaim_work should end early; it reads this without @lock
  * @reclaim_ended: no report was made since a request to reclaim ended
@@ -154,6 +157,25 @@ static size_t record_size(unsigned int nr_bins)
 	       nr_bins * sizeof(struct virtio_balloon_working_set_bin);
 }
 
+/*
+ * Takes the buffer back from the device, if that has used it. If not, ack_work
+ * will run as soon as it has.
+ */
+static void virtio_balloon_wsr_take_back(struct virtio_balloon_wsr_state *state)
+{
+	unsigned int len;
+
+	lockdep_assert_held(&state->lock);
+
+	while (state->in_flight) {
+		virtqueue_disable_cb(state->vq);
+		if (virtqueue_get_buf(state->vq, &len))
+			state->in_flight = false;
+		else if (virtqueue_enable_cb(state->vq))
+			break;
+	}
+}
+
 /* Gives @next to the device, unless that still has the one before. */
 static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
 {
@@ -163,7 +185,10 @@ static void virtio_balloon_wsr_send(struct virtio_balloon_wsr_state *state)
 
 	lockdep_assert_held(&state->lock);
 
-	if (!state->vq || state->in_flight || !state->next_len)
+	if (!state->vq)
+		return;
+	virtio_balloon_wsr_take_back(state);
+	if (state->in_flight || !state->next_len)
 		return;
 
 	do {
@@ -519,12 +544,8 @@ static void virtio_balloon_wsr_ack_work(struct work_struct *work)
 {
 	struct virtio_balloon_wsr_state *state =
 		container_of(work, struct virtio_balloon_wsr_state, ack_work);
-	unsigned int len;
 
 	guard(mutex)(&state->lock);
-	if (!state->vq || !virtqueue_get_buf(state->vq, &len))
-		return;
-	state->in_flight = false;
 	virtio_balloon_wsr_send(state);
 }
 
@@ -639,6 +660,7 @@ void virtio_balloon_wsr_set_vq(struct virtio_balloon_wsr *wsr,
 
 	guard(mutex)(&state->lock);
 	state->vq = vq;
+	virtqueue_disable_cb(vq);
 	/* What an old queue had is lost, and so is an answer that waited. */
 	state->in_flight = false;
 	state->next_len = 0;
