@@ -367,6 +367,9 @@ static u32 virtio_balloon_wsr_read(struct virtio_device *vdev,
 			     vdev->config->generation(vdev) : 0;
 		virtio_cread_le(vdev, struct virtio_balloon_config,
 				working_set_cmd_id, &cmd_id);
+		/* Each field costs an exit; without an id, all others mean nothing. */
+		if (!cmd_id)
+			return 0;
 		virtio_cread_le(vdev, struct virtio_balloon_config,
 				working_set_report_ms, &config->report_ms);
 		virtio_cread_le(vdev, struct virtio_balloon_config,
