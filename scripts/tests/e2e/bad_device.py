@@ -35,6 +35,7 @@ MEMORY = "512M"
 DRIVER = "/sys/bus/virtio/drivers/virtio_balloon"
 # Emulated guests with a debug kernel are slow; what hangs does so for ever.
 PATIENCE_S = 120
+BOOT_S = 240
 REBIND_S = 30
 # Times that a report is taken away from the device, between two counts
 CYCLES = 100
@@ -155,6 +156,14 @@ class Storm:
         self._thread.join()
 
 
+def start(env, *devices):
+    """A guest with these balloons: (name, properties) of each."""
+    return env.start(
+        "bad-device", memory=MEMORY, balloon=None, boot_timeout=BOOT_S,
+        append="kunit.enable=0",
+        extra=vhost_user.qemu_arguments("ram", MEMORY, *devices))
+
+
 class Rig:
     """A guest with such a balloon."""
 
@@ -165,10 +174,7 @@ class Rig:
         self._ids = itertools.count(1)
         name = f"wsr-{os.getpid()}-{next(self.numbers)}"
         self.backend = vhost_user.Backend(name, balloon)
-        self.guest = env.start(
-            "bad-device", memory=MEMORY, balloon=None,
-            extra=vhost_user.qemu_arguments(
-                "ram", MEMORY, (name, balloon.properties())))
+        self.guest = start(env, (name, balloon.properties()))
         self.device = self.guest.sh(f"cd {DRIVER} && echo virtio*").strip()
 
     def set(self, **fields):
@@ -481,8 +487,7 @@ def test_odd_devices(env):
         name = f"wsr-{os.getpid()}-{next(Rig.numbers)}"
         backends[what] = vhost_user.Backend(name, balloon)
         devices.append((name, balloon.properties(**properties)))
-    guest = env.start("bad-device", memory=MEMORY, balloon=None,
-                      extra=vhost_user.qemu_arguments("ram", MEMORY, *devices))
+    guest = start(env, *devices)
     try:
         for what, (balloon, _) in {**good, **bad}.items():
             balloon.settings = Settings(cmd_id=7, reclaim_id=8, **GOOD_RECLAIM)
