@@ -182,7 +182,9 @@ def hot_unplug_inflated(env):
     before = free_bytes(guest)
     set_balloon(guest, 192 * MIB)
     unplug(guest)
-    near(free_bytes(guest), before, 8 * MIB, "free memory")
+    # Up to an eighth of memory may stay in the CPUs' lists of free pages, which
+    # do not count as free.
+    near(free_bytes(guest), before, 32 * MIB, "free memory")
     plug(guest)
     check_reporting(guest)
 
