@@ -87,7 +87,7 @@ static void name_after_socket(struct guest *guest, const char *where)
 }
 
 int guest_init(struct guest *guest, const struct guest_options *options,
-	       const char *spec, guest_report_fn on_report)
+	       const char *spec, const struct guest_handlers *handlers)
 {
 	const char *equals = strchr(spec, '=');
 	const char *slash = strchr(spec, '/');
@@ -96,7 +96,7 @@ int guest_init(struct guest *guest, const struct guest_options *options,
 
 	memset(guest, 0, sizeof(*guest));
 	guest->options = options;
-	guest->on_report = on_report;
+	guest->handlers = handlers;
 	guest->state = GUEST_CONNECTING;
 	/* A '=' behind a '/' belongs to the path. */
 	if (equals && equals > spec && (!slash || equals < slash)) {
@@ -149,6 +149,12 @@ static bool wants_config(const struct guest *guest)
 		return false;
 	return options->nr_bounds || options->set_refresh ||
 	       options->set_report;
+}
+
+static void ready(struct guest *guest)
+{
+	if (guest->handlers->ready)
+		guest->handlers->ready(guest);
 }
 
 /* Begin @step: send the command whose answer handle_step() waits for. */
@@ -207,6 +213,7 @@ static void begin(struct guest *guest, enum guest_step step, int64_t now_ms)
 		guest->request_ms = 0;
 		guest->poll_ms = now_ms;
 		guest->hopeless = false;
+		ready(guest);
 		break;
 	}
 }
@@ -226,6 +233,7 @@ setup_failed(struct guest *guest, int64_t now_ms, enum guest_state state,
 	guest->step = STEP_FIND;
 	guest->step_id = 0;
 	guest->step_retry_ms = now_ms + SETUP_RETRY_MS;
+	ready(guest);
 }
 
 /* Find a child of type virtio-balloon-* in the answer to qom-list. */
@@ -304,15 +312,14 @@ static void take_report(struct guest *guest, const struct report *report,
 	guest->status = report->status;
 	if (report->status == REPORT_OK) {
 		guest->has_report = true;
-		guest->report = *report;
+		report_copy(&guest->report, report);
 		guest->received_ms = now_ms;
 		guest->received_s = time(NULL) - since_update_ms / 1000;
 		guest->data_ms = now_ms - since_update_ms -
 				 report->guest.age_ms;
 		guest->reports++;
-		history_add(&guest->history, &report->guest, now_ms);
 	}
-	guest->on_report(guest, report);
+	guest->handlers->report(guest, report);
 }
 
 static void bad_report(struct guest *guest, const char *error)
@@ -468,7 +475,9 @@ static void handle_event(struct guest *guest, struct qmp_message *message,
 			bad_report(guest, error);
 		else
 			take_report(guest, &report, now_ms, 0);
-	} else if (!strcmp(event, "RESET")) {
+		return;
+	}
+	if (!strcmp(event, "RESET")) {
 		guest->rebooted = true;
 		guest->shut_down = false;
 		guest->active = false;
@@ -485,6 +494,8 @@ static void handle_event(struct guest *guest, struct qmp_message *message,
 		guest->shut_down = false;
 		guest->asked_ms = now_ms;
 	}
+	if (guest->handlers->event)
+		guest->handlers->event(guest, event, message->data);
 }
 
 /*
@@ -524,6 +535,9 @@ static void handle_answer(struct guest *guest, struct qmp_message *message,
 			device_failed(guest, message->error, now_ms);
 		else
 			take_state(guest, message->data, false, now_ms);
+	} else if (guest->handlers->answer) {
+		guest->handlers->answer(guest, message->id, message->data,
+					message->error);
 	}
 }
 
@@ -706,6 +720,25 @@ static void run(struct guest *guest, int64_t now_ms)
 		    guest->poll_ms <= guest->request_ms)) {
 		poll_state(guest, now_ms);
 	}
+}
+
+uint32_t guest_command(struct guest *guest, const char *name,
+		       struct json_object *arguments, int64_t now_ms)
+{
+	return command(guest, name, arguments, now_ms);
+}
+
+uint32_t guest_qom_set(struct guest *guest, const char *property,
+		       struct json_object *value, int64_t now_ms)
+{
+	return qom(guest, "qom-set", guest->device, property, value, now_ms);
+}
+
+void guest_reconfigure(struct guest *guest, int64_t now_ms)
+{
+	/* Otherwise they are sent when it is ready. */
+	if (guest->qmp.state == QMP_READY && guest->step == STEP_RUN)
+		begin(guest, STEP_GET_CONFIG, now_ms);
 }
 
 void guest_tick(struct guest *guest, int64_t now_ms)

@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "history.h"
 #include "qmp.h"
 #include "report.h"
 
@@ -91,9 +90,21 @@ enum guest_step {
 
 struct guest;
 
-/* Called for each new report, whatever its status. */
-typedef void (*guest_report_fn)(struct guest *guest,
-				const struct report *report);
+/**
+ * struct guest_handlers - what the owner of a guest wants to hear of
+ * @report:	each new report, whatever its status
+ * @ready:	STEP_RUN or a failed setup: commands make sense now; may be NULL
+ * @event:	each event but reports, @data may be NULL; may be NULL
+ * @answer:	to guest_command(): @data, or @error; may be NULL
+ */
+struct guest_handlers {
+	void (*report)(struct guest *guest, const struct report *report);
+	void (*ready)(struct guest *guest);
+	void (*event)(struct guest *guest, const char *event,
+		      struct json_object *data);
+	void (*answer)(struct guest *guest, uint32_t id,
+		       struct json_object *data, const char *error);
+};
 
 /*
  * All times are monotonic milliseconds. What is not explained here belongs to
@@ -101,7 +112,8 @@ typedef void (*guest_report_fn)(struct guest *guest,
  */
 struct guest {
 	const struct guest_options *options;
-	guest_report_fn on_report;
+	const struct guest_handlers *handlers;
+	void *owner;			/* for the handlers */
 	struct qmp qmp;
 	char name[GUEST_NAME];		/* printable */
 	bool name_given;
@@ -153,7 +165,6 @@ struct guest {
 	int64_t received_ms;
 	int64_t received_s;		/* since the epoch */
 	uint64_t reports;		/* good ones so far */
-	struct history history;
 
 	/* The newest report of any status, to know it again */
 	bool seen;
@@ -168,13 +179,29 @@ struct guest {
  * Return: 0, or -1 with the reason in @guest->qmp.error.
  */
 int guest_init(struct guest *guest, const struct guest_options *options,
-	       const char *spec, guest_report_fn on_report);
+	       const char *spec, const struct guest_handlers *handlers);
 
 /** guest_tick - do what is due; call it every 100 ms or so */
 void guest_tick(struct guest *guest, int64_t now_ms);
 
 /** guest_io - poll() reported @revents for @guest->qmp.fd */
 void guest_io(struct guest *guest, short revents, int64_t now_ms);
+
+/**
+ * guest_command - send a command of the owner's
+ * @arguments:	or NULL; the reference is taken over
+ *
+ * Return: the id that handlers->answer gets, 0 if there is no connection.
+ */
+uint32_t guest_command(struct guest *guest, const char *name,
+		       struct json_object *arguments, int64_t now_ms);
+
+/** guest_qom_set - the same for a property of the balloon device */
+uint32_t guest_qom_set(struct guest *guest, const char *property,
+		       struct json_object *value, int64_t now_ms);
+
+/** guest_reconfigure - @options have changed: send them */
+void guest_reconfigure(struct guest *guest, int64_t now_ms);
 
 /**
  * guest_stop - leave the guest as @options->on_exit says

@@ -375,3 +375,9 @@ unsigned int report_percent(uint64_t part, uint64_t whole)
 {
 	return whole ? 100.0 * part / whole + 0.5 : 0;
 }
+
+void report_copy(struct report *to, const struct report *from)
+{
+	memcpy(to, from, offsetof(struct report, nodes) +
+	       from->nr_nodes * sizeof(from->nodes[0]));
+}

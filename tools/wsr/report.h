@@ -99,6 +99,9 @@ struct report_state {
 int report_parse(struct json_object *json, struct report *report,
 		 char error[REPORT_ERROR]);
 
+/** report_copy - assign, but only touch the nodes that @from has */
+void report_copy(struct report *to, const struct report *from);
+
 /** report_parse_state - the same for a BalloonWorkingSet */
 int report_parse_state(struct json_object *json, struct report_state *state,
 		       char error[REPORT_ERROR]);

@@ -3,7 +3,6 @@
  * A growing buffer of lines of bounded width, and the formatting of
  * sizes, times and foreign strings. No I/O.
  */
-#define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -22,6 +22,7 @@
 #include <json-c/json.h>
 
 #include "guest.h"
+#include "history.h"
 #include "screen.h"
 #include "text.h"
 #include "view.h"
@@ -46,7 +47,8 @@ enum output {
 
 /* A guest and how far the loop is with it. */
 struct entry {
-	struct guest guest;		/* first: see print_report() */
+	struct guest guest;
+	struct history history;
 	bool finished;			/* all reports of --count came */
 	bool failed;
 	enum guest_state told;		/* last state told on stderr */
@@ -142,9 +144,11 @@ static const char *clock_text(char out[TEXT_SHORT], int64_t seconds)
 	return out;
 }
 
-static void fill_view(struct view_guest *view, const struct guest *guest,
+static void fill_view(struct view_guest *view, const struct entry *entry,
 		      char received[TEXT_SHORT], int64_t now_ms)
 {
+	const struct guest *guest = &entry->guest;
+
 	*view = (struct view_guest) {
 		.name = guest->name,
 		.where = guest->where,
@@ -154,7 +158,7 @@ static void fill_view(struct view_guest *view, const struct guest *guest,
 		.report = guest->has_report ? &guest->report : NULL,
 		.data_age_ms = now_ms - guest->data_ms,
 		.received = clock_text(received, guest->received_s),
-		.history = &guest->history,
+		.history = &entry->history,
 		.now_ms = now_ms,
 	};
 }
@@ -206,8 +210,7 @@ static void print_json(const struct guest *guest, const struct report *report)
 
 static void print_report(struct guest *guest, const struct report *report)
 {
-	/* guest is the first member */
-	struct entry *entry = (struct entry *)guest;
+	struct entry *entry = guest->owner;
 	struct text text = plain_text();
 	char received[TEXT_SHORT];
 	struct view_guest view;
@@ -220,8 +223,9 @@ static void print_report(struct guest *guest, const struct report *report)
 		print_json(guest, report);
 	if (report->status != REPORT_OK)
 		return;
+	history_add(&entry->history, &report->guest, guest->received_ms);
 	if (app.output == OUTPUT_PLAIN) {
-		fill_view(&view, guest, received, monotonic_ms());
+		fill_view(&view, entry, received, monotonic_ms());
 		/* It has just reported, whatever it was before. */
 		view.state = guest_state_name(GUEST_REPORTING);
 		view.healthy = true;
@@ -244,7 +248,7 @@ static void print_heatmaps(void)
 	unsigned int i;
 
 	for (i = 0; i < app.nr_entries; i++) {
-		fill_view(&view, &app.entries[i].guest, received,
+		fill_view(&view, &app.entries[i], received,
 			  monotonic_ms());
 		view_heatmap(&text, &view);
 	}
@@ -267,7 +271,7 @@ static void draw(int64_t now_ms)
 	unsigned int i;
 
 	for (i = 0; i < app.nr_entries; i++)
-		fill_view(&app.views[i], &app.entries[i].guest, received[i],
+		fill_view(&app.views[i], &app.entries[i], received[i],
 			  now_ms);
 	if (app.options.listen_only)
 		strcpy(activity, "only listening");
@@ -678,6 +682,9 @@ static unsigned int plain_width(void)
 
 static void init_guests(char **specs, unsigned int count)
 {
+	static const struct guest_handlers handlers = {
+		.report = print_report,
+	};
 	unsigned int i;
 
 	app.nr_entries = count;
@@ -689,9 +696,10 @@ static void init_guests(char **specs, unsigned int count)
 	}
 	for (i = 0; i < count; i++) {
 		if (guest_init(&app.entries[i].guest, &app.options, specs[i],
-			       print_report))
+			       &handlers))
 			usage_error("%s: %s", specs[i],
 				    app.entries[i].guest.qmp.error);
+		app.entries[i].guest.owner = &app.entries[i];
 		app.entries[i].told = GUEST_CONNECTING;
 	}
 }
