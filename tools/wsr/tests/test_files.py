@@ -67,7 +67,7 @@ def test_manual_pages():
     described = set(re.findall(r'^\.BI ([\w-]+) " = ', config, re.M))
     check(described == keys(), f"differ: {described ^ keys()}")
     control = (HERE / "wsrctl/wsrctl.1").read_text().replace("\\-", "-")
-    described = set(re.findall(r"^\.BI? ([a-z][a-z-]+)", control.partition(
+    described = set(re.findall(r"^\.B[IR]? ([a-z][a-z-]+)", control.partition(
         ".SH COMMANDS")[2].partition(".SH OPTIONS")[0], re.M))
     check(commands() <= described, f"missing: {commands() - described}")
     for program, page in (("wsrctl", control),

@@ -184,7 +184,7 @@ def test_shortage():
         output = wsrctl(daemon, "status")
         check("vm2" in output and "equal-age" in output, output)
         output = wsrctl(daemon, "explain", "vm2")
-        check("not enough for all" in output and "balloon" in output, output)
+        check("Not all VMs can have" in output and "balloon" in output, output)
 
 
 def test_shares():

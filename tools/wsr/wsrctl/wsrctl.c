@@ -38,8 +38,11 @@ static void print_host(struct json_object *host)
 		printf("%s are missing for the SLOs: migrate a VM, or give it less\n",
 		       text_bytes(more, get_bytes(host, "deficit-bytes")));
 	else
-		printf("%s more would fit with all SLOs held; common cut at %s\n",
+		printf("%s more would fit with all SLOs held; %s%s\n",
 		       text_bytes(more, get_bytes(host, "reclaimable-bytes")),
+		       get_number(host, "cut-age-s") < 0 ?
+		       "all that is used fits" : "common cut at ",
+		       get_number(host, "cut-age-s") < 0 ? "" :
 		       age_text(age, get_number(host, "cut-age-s")));
 	if (json_object_get_boolean(get(host, "dry-run")))
 		puts("dry run: nothing of this is done");
@@ -102,7 +105,7 @@ static const struct words {
 	{ "stuck", "Its balloon did not follow: it is left alone for a while, and tried again." },
 	{ "pressure", "It was short of memory and got some at once." },
 	{ "enough", "There is enough for all: it may have all of its memory." },
-	{ "equal-age", "There is not enough for all: each VM keeps what is younger than a common age, times its shares." },
+	{ "equal-age", "Not all VMs can have all of their memory: each keeps what is younger than a common age, times its shares." },
 	{ "at-min", "It is at its floor: its min, or memory too young to take." },
 	{ "at-max", "It has its max." },
 	{ "at-slo", "With less it would read back more than its SLO allows." },
@@ -197,8 +200,11 @@ static int explain(char **arguments)
 	print_line("size", get_bytes(vm, "size-bytes"), "given at its start");
 	print_line("actual", get_bytes(vm, "actual-bytes"), "it has now");
 	print_line("target", get_bytes(vm, "target-bytes"), "it was told");
-	snprintf(note, sizeof(note), "keeps what is younger than %s",
-		 age_text(cut, get_number(why, "cut-age-s")));
+	if (get_number(why, "cut-age-s") < 0)
+		strcpy(note, "keeps all that it uses, and its part of what is free");
+	else
+		snprintf(note, sizeof(note), "keeps what is younger than %s",
+			 age_text(cut, get_number(why, "cut-age-s")));
 	print_line("desired", get_bytes(vm, "desired-bytes"), note);
 	if (get(vm, "cgroup-bytes"))
 		print_line("memory.current", get_bytes(vm, "cgroup-bytes"),
