@@ -285,8 +285,17 @@ def test_vanishes_and_returns():
         wait_for(lambda: daemon.vm("a").get("report-age-s") is not None,
                  "a again")
         wait_for(lambda: group.high() < GIB, "limit of a")
+
+        # While wsrd was not there to see it
+        daemon.kill()
+        old = group.path.rename(group.path.with_name("old"))
+        group.create()
+        group.write("high", f"{3 * GIB}\n")
+        shutil.rmtree(old)
+        daemon.start()
+        wait_for(lambda: group.high() < GIB, "limit of a")
         daemon.stop()
-        check(group.high() == 2 * GIB, f"{group.high()}")
+        check(group.high() == 3 * GIB, f"{group.high()}")
 
 
 def test_slow_reclaim():
