@@ -17,14 +17,14 @@ demo:
 
 ## make check       all tests that must pass before a change lands
 check:
-	@$(STEPS) packages packages-fuzz packages-libvirt qemu qemu-stock \
+	@$(STEPS) packages packages-fuzz packages-libvirt packages-web qemu qemu-stock \
 		kernel kernel-nowsr guest tools check
 
 ## make check-full  adds debug kernels, accuracy, benchmarks, bisect (hours);
 ##                  ONLY="check kasan faults kcsan vmm qemu-10.2 accuracy
 ##                  bench bisect fuzz" selects
 check-full:
-	@$(STEPS) packages packages-fuzz packages-libvirt qemu qemu-stock \
+	@$(STEPS) packages packages-fuzz packages-libvirt packages-web qemu qemu-stock \
 		kernel kernel-nowsr guest tools check-full
 
 ## make accuracy    are the histograms true?   -> build/results/accuracy.tsv

@@ -18,3 +18,13 @@ def test_report_parser(_env):
     runs, parser = re.search(r"^report +(\d+) .* (\d+/\d+) +- +- +ok$", output,
                              re.MULTILINE).groups()
     return f"{runs} reports, {parser} lines of the parser"
+
+
+def test_host_tools(_env):
+    """All that wsrd and wsrtop read, side by side"""
+    if not shutil.which("clang"):
+        raise Skip("there is no clang; run scripts/packages fuzz")
+    output = run(["make", "-C", vm.ROOT / "tools/wsr", "-s", f"O={vm.OUT}",
+                  "fuzz", f"SECONDS={SECONDS}"], timeout=1500)
+    return ", ".join(re.findall(r"^ok \d+ - wsr fuzz: (.*)$", output,
+                                re.MULTILINE))

@@ -81,4 +81,4 @@ def test_qtest_of_balloon(_env):
 
 def test_host_tools(_env):
     return count_ok(run(["make", "-C", vm.ROOT / "tools/wsr", "-s",
-                         f"O={vm.OUT}", "check"], timeout=600))
+                         f"O={vm.OUT}", "check"], timeout=1500))
