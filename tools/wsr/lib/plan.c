@@ -828,11 +828,14 @@ static void give(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 	/* The buffer is for those that can't wait. */
 	budget += host->buffer_bytes;
 	for (size_t i = 0; i < nr; i++) {
+		struct wsr_vm *vm = &vms[scratch[i].vm];
+
 		actions->vm = scratch[i].vm;
-		relieve(&vms[actions->vm], &scratch[i], config, &budget,
-			actions, now_ms);
-		restore_min(&vms[actions->vm], config, &budget, actions,
-			    now_ms);
+		relieve(vm, &scratch[i], config, &budget, actions, now_ms);
+		restore_min(vm, config, &budget, actions, now_ms);
+		/* The target of a stuck balloon went back up. */
+		if (vm->high_bytes <= vm->target_bytes && !vm->migrating)
+			raise_high(vm, actions);
 	}
 	budget -= host->buffer_bytes;
 	for (size_t i = 0; i < nr; i++) {

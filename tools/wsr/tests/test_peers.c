@@ -130,6 +130,20 @@ static void test_proxmox(void **state)
 	assert_target(1, 4.5 * GIB);
 }
 
+/* 60 MiB to give: no more, though the second is below its part by more. */
+static void test_proxmox_goal(void **state)
+{
+	(void)state;
+	start_host((8.2 * GIB + 60 * MIB) / 0.8);
+	start_vm(0, 6 * GIB, GIB, GIB);
+	start_vm(1, 6 * GIB, GIB, GIB);
+	vms[0].actual_bytes = 4.2 * GIB;
+	vms[1].actual_bytes = 4 * GIB;
+	plan("proxmox", 10000);
+	assert_int_equal(nr_actions, 1);
+	assert_target(1, 4 * GIB + 60 * MIB);
+}
+
 static void test_squeezed(void **state)
 {
 	(void)state;
@@ -243,6 +257,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mom),
 		cmocka_unit_test(test_proxmox),
+		cmocka_unit_test(test_proxmox_goal),
 		cmocka_unit_test(test_squeezed),
 		cmocka_unit_test(test_equal_age),
 		cmocka_unit_test(test_static),

@@ -660,6 +660,7 @@ static void check_why(const struct fleet *fleet, size_t i)
 	const struct wsr_why *why = &vm->why;
 
 	check(why->reason != WSR_NO_REASON);
+	check(vm->high_bytes > vm->target_bytes || vm->migrating);
 	check(*wsr_reason_name(why->reason) && *wsr_hold_name(why->hold));
 	if (why->reason < WSR_ENOUGH)
 		return;
