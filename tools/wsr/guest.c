@@ -728,6 +728,12 @@ uint32_t guest_command(struct guest *guest, const char *name,
 	return command(guest, name, arguments, now_ms);
 }
 
+uint32_t guest_qom_get(struct guest *guest, const char *property,
+		       int64_t now_ms)
+{
+	return qom(guest, "qom-get", guest->device, property, NULL, now_ms);
+}
+
 uint32_t guest_qom_set(struct guest *guest, const char *property,
 		       struct json_object *value, int64_t now_ms)
 {

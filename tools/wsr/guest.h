@@ -196,7 +196,11 @@ void guest_io(struct guest *guest, short revents, int64_t now_ms);
 uint32_t guest_command(struct guest *guest, const char *name,
 		       struct json_object *arguments, int64_t now_ms);
 
-/** guest_qom_set - the same for a property of the balloon device */
+/** guest_qom_get - ask for a property of the balloon device */
+uint32_t guest_qom_get(struct guest *guest, const char *property,
+		       int64_t now_ms);
+
+/** guest_qom_set - change one */
 uint32_t guest_qom_set(struct guest *guest, const char *property,
 		       struct json_object *value, int64_t now_ms);
 

@@ -38,6 +38,8 @@ class Guest:
         self.stuck = False              # the balloon does not move
         self.feature = True             # has working set reports
         self.statistics = None          # guest-stats: {name: bytes}
+        # The guest counts the balloon as its kernel's memory then.
+        self.deflate_on_oom = False
         self.kernel = 32 * MIB
         self.hot = 256 * MIB            # accessed all the time
         self.cold = 512 * MIB           # not accessed for hours
@@ -97,13 +99,16 @@ class Guest:
                  "idle-age-ms": bound} for bound in self.bounds]
         bins.append({"swap-backed-bytes": 0, "file-backed-bytes": 0})
         hot = min(self.hot, self.actual - self.kernel)
+        kernel = self.kernel
+        if self.deflate_on_oom:
+            kernel += self.size - self.actual
         bins[0]["swap-backed-bytes"] = hot
         bins[-1]["file-backed-bytes"] = self.cold_now()
         node = {"warming-up": False, "age-ms": 0, "free-bytes": self.free(),
-                "unevictable-bytes": 0, "kernel-bytes": self.kernel,
+                "unevictable-bytes": 0, "kernel-bytes": kernel,
                 "slab-reclaimable-bytes": 0, "swap-free-bytes": 0,
                 "refaulted-bytes": self.refaulted,
-                "total-bytes": self.kernel + hot + self.cold_now() +
+                "total-bytes": kernel + hot + self.cold_now() +
                 self.free(), "bins": bins}
         report = {"request-id": request_id, "sequence": self.sequence,
                   "status": "ok", "nodes": [node]}
@@ -216,6 +221,8 @@ class Guest:
             raise CommandError(f"The command {name} has not been found")
         if self.statistics and what.startswith("guest-stats"):
             return {"stats": self.statistics, "last-update": 1}
+        if what == "deflate-on-oom":
+            return self.deflate_on_oom
         if not self.feature:
             raise CommandError("start QEMU with working-set-reporting=on")
         if name == "qom-get":

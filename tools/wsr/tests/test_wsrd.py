@@ -187,6 +187,17 @@ def test_shortage():
         check("Not all VMs can have" in output and "balloon" in output, output)
 
 
+def test_deflate_on_oom():
+    """The balloon is not taken for memory that the kernel needs."""
+    with setup(3, {"memory": "1500M"}, deflate_on_oom=True) as (fleet, daemon):
+        wait_for(lambda: total(fleet) <= 1500 * MIB * 0.96, "room for all")
+        # Not for a moment only: some reports later they are as small.
+        seen = fleet["vm0"].sequence
+        wait_for(lambda: fleet["vm0"].sequence > seen + 5, "reports")
+        check(total(fleet) <= 1500 * MIB and
+              daemon.vm("vm0")["reason"] == "equal-age", f"{daemon.vm('vm0')}")
+
+
 def test_shares():
     """In need, the double share gets the double."""
     with setup(2, {"memory": "1200M"}, {"vm vm1": {"shares": 2}},

@@ -175,6 +175,7 @@ static void on_changed(struct vm *vm)
 	if (!plan)
 		return;
 	plan->size_bytes = vm->size_bytes;
+	plan->deflate_on_oom = vm->deflate_on_oom;
 	plan->actual_bytes = vm->actual_bytes;
 	plan->migrating = vm->migrating;
 	update_group(managed, plan);

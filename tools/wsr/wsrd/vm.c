@@ -147,6 +147,9 @@ static void on_ready(struct guest *guest)
 	vm->has_reports = guest->step == STEP_RUN;
 	vm->gone = false;
 	vm->pid = peer_pid(guest->qmp.fd);
+	if (*guest->device)
+		vm->deflate_id = guest_qom_get(guest, "deflate-on-oom",
+					       monotonic_ms());
 	ask_facts(vm, monotonic_ms());
 }
 
@@ -276,6 +279,10 @@ static void on_answer(struct guest *guest, uint32_t id,
 		take_migration(vm, data);
 	} else if (id == vm->stat_id) {
 		take_statistics(vm, data);
+	} else if (id == vm->deflate_id) {
+		vm->deflate_on_oom = json_object_get_boolean(data);
+		if (vm->known)
+			vm->handlers->changed(vm);
 	}
 }
 

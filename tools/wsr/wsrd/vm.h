@@ -45,6 +45,7 @@ struct vm_handlers {
  * @actual_bytes: less its balloon
  * @migrating:	in either direction
  * @has_reports: its balloon offers working set reports
+ * @deflate_on_oom: it deflates by itself before the guest kills anybody
  * @is_container: there is no QEMU: the owner sets all facts
  * @has_stat:	@stat is known
  * @error:	the last command that failed, in words, or empty
@@ -67,6 +68,7 @@ struct vm {
 	uint64_t actual_bytes;
 	bool migrating;
 	bool has_reports;
+	bool deflate_on_oom;
 	bool is_container;
 	bool has_stat;
 	struct balloon_stat stat;
@@ -76,6 +78,7 @@ struct vm {
 	uint32_t actual_id;
 	uint32_t migrate_id;
 	uint32_t stat_id;
+	uint32_t deflate_id;
 	bool stat_asked;		/* the device was told to ask for them */
 	uint32_t balloon_id;		/* 0: the last was answered */
 	uint32_t reclaim_id;		/* command */
