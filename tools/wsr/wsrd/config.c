@@ -724,35 +724,27 @@ void config_free(struct config *config)
 	memset(config, 0, sizeof(*config));
 }
 
-static void copy_field(struct wsr_vm_config *to, const struct config_vm *from,
-		       size_t key)
+static size_t value_size(enum type type)
 {
-	switch (key) {
-	case 0:
-		to->shares = from->policy.shares;
-		break;
-	case 1:
-		to->min_bytes = from->policy.min_bytes;
-		break;
-	case 2:
-		to->max_bytes = from->policy.max_bytes;
-		break;
-	case 3:
-		to->slo = from->policy.slo;
-		break;
-	case 4:
-		to->actuator = from->policy.actuator;
-		break;
-	case 5:
-		to->hands_off = from->policy.hands_off;
-		break;
+	switch (type) {
+	case BYTES:
+		return sizeof(uint64_t);
+	case NUMBER:
+	case PART:
+		return sizeof(double);
+	case BOOL:
+		return sizeof(bool);
+	case ACTUATOR:
+		return sizeof(enum wsr_actuator);
+	default:
+		return 0;	/* not among the keys of a VM's policy */
 	}
 }
 
 struct wsr_vm_config config_for_vm(const struct config *config,
 				   const char *name, const char **cgroup)
 {
-	struct wsr_vm_config policy = config->vms[0].policy;
+	struct config_vm result = { .policy = config->vms[0].policy };
 
 	if (cgroup)
 		*cgroup = NULL;
@@ -762,13 +754,17 @@ struct wsr_vm_config config_for_vm(const struct config *config,
 		if (fnmatch(vm->pattern, name, 0))
 			continue;
 		for (size_t key = 0; key < NR_POLICY_KEYS; key++) {
+			size_t offset = vm_keys[key].offset;
+
 			if (vm->set & 1U << key)
-				copy_field(&policy, vm, key);
+				memcpy((char *)&result + offset,
+				       (const char *)vm + offset,
+				       value_size(vm_keys[key].type));
 		}
 		if (cgroup && vm->cgroup)
 			*cgroup = vm->cgroup;
 	}
-	return policy;
+	return result.policy;
 }
 
 int config_set_vm(struct wsr_vm_config *vm, const char *name, const char *value,
