@@ -21,13 +21,13 @@ MIB = 1 << 20
 BANDS = "50M:0.5:anon 120M:never:anon"
 CONFIG = """
 [host]
-memory = 260M
+memory = 360M
 control = /run/control
 state = /run/state.json
 pressure = 150ms/1s
 {host}
 [policy]
-buffer = 8M
+buffer = 100M
 grace = 5s
 min-age = 3s
 working-set-age = {wss_age}
@@ -207,7 +207,7 @@ def test_containers_share_memory(env):
 
         # Who needs more gets it at once: the kernel says that it waits.
         before = machine.high("a")
-        machine.run_container("a", "60M:0.2:anon", "2")
+        machine.run_container("a", "120M:0.2:anon", "2")
         vm.wait_for(lambda: machine.high("a") is None or
                     machine.high("a") > before + 20, 60,
                     f"more for a than {before:.0f} MiB; {machine.log()}")
