@@ -205,15 +205,12 @@ def test_containers_share_memory(env):
         vm.wait_for(lambda: machine.status()["a"].get("high-bytes"), 30,
                     "limit of before")
 
-        # Who needs more gets it at once: the kernel says that it waits.
+        # Who needs more gets it.
         before = machine.high("a")
         machine.run_container("a", "120M:0.2:anon", "2")
         vm.wait_for(lambda: machine.high("a") is None or
                     machine.high("a") > before + 20, 60,
                     f"more for a than {before:.0f} MiB; {machine.log()}")
-        actions = json.loads(machine.guest.sh(machine.command("-j actions")))
-        check(any(a["kind"] == "memory.high" and a["reason"] == "pressure"
-                  for a in actions["actions"]), f"{actions}")
 
         machine.stop(pid)
         check(machine.high("a") is None and machine.high("b") == 230,

@@ -565,13 +565,14 @@ static void reclaim_done(void *arg, int error, int fd)
 	look(group);
 }
 
-void cgroup_reclaim(struct cgroup *group, uint64_t bytes)
+bool cgroup_reclaim(struct cgroup *group, uint64_t bytes)
 {
 	if (!group->present || group->reclaiming)
-		return;
+		return false;
 	group->reclaiming =
 		!privileged_send(group->groups->privileged, PRIVILEGED_RECLAIM,
 				 group->path, &bytes, 1, reclaim_done, group);
+	return group->reclaiming;
 }
 
 void cgroups_start(struct cgroups *groups, struct json_object *changed)

@@ -134,7 +134,10 @@ void cgroup_free(struct cgroup *group);
  */
 void cgroup_set_high(struct cgroup *group, uint64_t bytes);
 
-/** cgroup_reclaim - memory.reclaim, unless it is being done already */
-void cgroup_reclaim(struct cgroup *group, uint64_t bytes);
+/**
+ * cgroup_reclaim - memory.reclaim, unless it is being done already
+ * Return: whether it was begun.
+ */
+bool cgroup_reclaim(struct cgroup *group, uint64_t bytes);
 
 #endif

@@ -661,9 +661,10 @@ static void carry_out(struct manager *manager, const struct wsr_action *action)
 	struct cgroup *group = manager->plan_vms[action->vm]->group;
 	struct vm *vm = manager->plan_vms[action->vm]->vm;
 
-	note(manager, action);
-	if (manager->dry_run)
+	if (manager->dry_run) {
+		note(manager, action);
 		return;
+	}
 	switch (action->kind) {
 	case WSR_SET_BALLOON:
 		vm_set_balloon(vm, action->bytes);
@@ -672,14 +673,16 @@ static void carry_out(struct manager *manager, const struct wsr_action *action)
 		vm_reclaim(vm, action->bytes, action->age_ms);
 		break;
 	case WSR_RECLAIM_CGROUP:
-		if (group)
-			cgroup_reclaim(group, action->bytes);
+		/* Asked for again and again until memory is gone */
+		if (!group || !cgroup_reclaim(group, action->bytes))
+			return;
 		break;
 	case WSR_SET_HIGH:
 		if (group)
 			cgroup_set_high(group, action->bytes);
 		break;
 	}
+	note(manager, action);
 }
 
 static void count_stalls(struct manager *manager)
@@ -717,6 +720,18 @@ static void run_plan(struct manager *manager)
 		carry_out(manager, &manager->actions[i]);
 }
 
+static void save_vm(struct json_object *vms, const char *name,
+		    uint64_t target_bytes, double alpha, double peak_x)
+{
+	struct json_object *entry = json_object_new_object();
+
+	json_object_object_add(entry, "target",
+			       json_object_new_int64(target_bytes));
+	json_object_object_add(entry, "alpha", json_object_new_double(alpha));
+	json_object_object_add(entry, "peak-x", json_object_new_double(peak_x));
+	json_object_object_add(vms, name, entry);
+}
+
 void manager_save(struct manager *manager)
 {
 	struct json_object *state = json_object_new_object();
@@ -729,18 +744,17 @@ void manager_save(struct manager *manager)
 	json_object_object_add(state, "vms", vms);
 	json_object_object_add(state, "cgroups",
 			       json_object_get(manager->groups.changed));
-	for (size_t i = 0; i < manager->nr_plan; i++) {
-		const struct wsr_vm *plan = &manager->plan[i];
-		struct json_object *entry = json_object_new_object();
+	for (size_t i = 0; i < manager->nr_vms; i++) {
+		const struct managed *managed = manager->vms[i];
+		const struct wsr_vm *plan = manager_plan(manager, managed);
 
-		json_object_object_add(entry, "target",
-			json_object_new_int64(plan->target_bytes));
-		json_object_object_add(entry, "alpha",
-			json_object_new_double(plan->alpha));
-		json_object_object_add(entry, "peak-x",
-			json_object_new_double(plan->peak_x));
-		json_object_object_add(vms, manager->plan_vms[i]->vm->name,
-				       entry);
+		/* Also of one that has not connected since the last restart */
+		if (plan)
+			save_vm(vms, managed->vm->name, plan->target_bytes,
+				plan->alpha, plan->peak_x);
+		else if (managed->saved_target)
+			save_vm(vms, managed->vm->name, managed->saved_target,
+				managed->saved_alpha, managed->saved_peak_x);
 	}
 	/* A crash must leave the old or the new state, not a part of it. */
 	if (snprintf(temporary, sizeof(temporary), "%s.new", path) <
