@@ -319,12 +319,15 @@ def command_line(base, *, kernel=None, qemu=None, memory="512M", cpus=2,
     accel = accel or accelerator(base)
     sockets = min(nodes, cpus)
     words = ["console=ttyS0", "panic=-1"]
-    if accel == "tcg":
+    if accel.split(",")[0] == "tcg":
         # The guest takes the time that the host spends on other work for its
         # own. Looks at memory must not become rare because the host is busy.
         words.append("wsr.cpu_percent=25")
         # A busy host may not get the timer's interrupts through in time.
         words.append("no_timer_check")
+        # Nor is the TSC's frequency found then: its clock would be wrong by any
+        # factor. The HPET's is given.
+        words.append("tsc=unstable clocksource=hpet")
     words.append(append)
     arguments = [
         str(qemu), "-nodefaults", "-no-user-config", "-display", "none",
