@@ -180,6 +180,20 @@ static enum wsr_reason fixed_reason(const struct wsr_vm *vm,
 	return WSR_NO_REASON;
 }
 
+/* What a VM should have that is short of memory now */
+static double relief(const struct wsr_vm *vm, const struct wsr_scratch *s,
+		     const struct wsr_config *config)
+{
+	double more = fmax(config->pressure_bytes,
+			   config->pressure_part * vm->size_bytes);
+
+	if (vm->pressure_before_ms != WSR_NEVER &&
+	    vm->pressure_ms - vm->pressure_before_ms <
+	    config->pressure_again_ms)
+		return s->entitled;
+	return fmin(vm->actual_bytes + more, s->entitled);
+}
+
 static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 		       const struct wsr_config *config, int64_t now_ms)
 {
@@ -227,6 +241,10 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	s->floor = clamp(fmax(s->floor, vm->config->min_bytes), 0, s->ceiling);
 	s->slo_floor = clamp(wanted_at_age(vm, s, vm->peak_x), s->floor,
 			     s->ceiling);
+	/* What it had to give up is in no report. */
+	if (within(vm->pressure_ms, config->pressure_again_ms, now_ms))
+		s->slo_floor = clamp(relief(vm, s, config), s->slo_floor,
+				     s->ceiling);
 	vm->why.needed = s->needed;
 	vm->why.floor = s->floor;
 	vm->why.slo_floor = s->slo_floor;
@@ -535,20 +553,6 @@ static void grow_to(struct wsr_vm *vm, uint64_t target,
 	raise_high(vm, actions);
 	if (vm->config->actuator == WSR_BALLOON)
 		act(actions, vm, WSR_SET_BALLOON, target, true);
-}
-
-/* What a VM should have that is short of memory now */
-static double relief(const struct wsr_vm *vm, const struct wsr_scratch *s,
-		     const struct wsr_config *config)
-{
-	double more = fmax(config->pressure_bytes,
-			   config->pressure_part * vm->size_bytes);
-
-	if (vm->pressure_before_ms != WSR_NEVER &&
-	    vm->pressure_ms - vm->pressure_before_ms <
-	    config->pressure_again_ms)
-		return s->entitled;
-	return fmin(vm->actual_bytes + more, s->entitled);
 }
 
 /* Has it been short of memory for some time, and did not get what it needs? */
