@@ -35,6 +35,11 @@ accuracy:
 bench:
 	@$(STEPS) packages qemu kernel guest bench
 
+## make e2e-host    guests on a host with too little memory, with wsrd and with
+##                  the rules of others (root) -> build/results/host.tsv
+e2e-host:
+	@$(STEPS) packages qemu kernel guest tools e2e-host
+
 ## make run         boot the guest with a shell on this terminal
 run:
 	@$(STEPS) packages qemu kernel guest run
@@ -84,5 +89,5 @@ distclean:
 ## Variables: BASE=6.12|7.2 (kernel, default 6.12), KSRC=/path/to/linux and
 ## QEMU_SRC=/path/to/qemu (your own trees), JOBS=N.  Logs: build/logs/.
 
-.PHONY: help demo check check-full accuracy bench run kernel qemu guest tools \
+.PHONY: help demo check check-full accuracy bench e2e-host run kernel qemu guest tools \
 	series bisect lint lint-quick clean distclean

@@ -5,8 +5,10 @@
  * usage: phases [-f FILE:TOUCHES] [-l KIB] [-t TOUCHES] PHASE...
  *
  * A PHASE is SIZE:SECONDS, as in 128M:60: each PERIOD_MS, TOUCHES random pages
- * of the first SIZE bytes are written. Memory that only an earlier phase used
- * stays allocated and gets cold. -f: also as many random pages of a file are
+ * of the first SIZE bytes are written. The memory of the largest phase is
+ * allocated before, and stays so: what a phase does not use gets cold. A line
+ * "ready" says that this is done; the first phase begins when the file /run/go
+ * is there. -f: also as many random pages of a file are
  * read each time, with :SIZE after PHASE's seconds only of its first SIZE bytes.
  * -l: each time so much more memory is written and never used again.
  *
@@ -25,10 +27,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PERIOD_MS	20
+/* Long enough that it does not matter when an emulated guest gets its CPU. */
+#define PERIOD_MS	250
 #define PERIOD_NS	(PERIOD_MS * INT64_C(1000000))
 #define PAGE		4096
-#define CHECK_TOUCHES	8	/* between looks at the clock */
+#define CHECK_TOUCHES	64	/* between looks at the clock */
 #define MAX_PHASES	32
 
 struct phase {
@@ -48,7 +51,7 @@ static struct {
 	char *memory;
 	uint64_t random;
 } app = {
-	.touches = 256,
+	.touches = 2500,
 	.random = UINT64_C(88172645463325252),
 };
 
@@ -102,7 +105,10 @@ static void *map(uint64_t bytes)
 
 static void touch_memory(const struct phase *phase)
 {
-	app.memory[random_below(phase->bytes / PAGE) * PAGE]++;
+	uint64_t *word = (void *)(app.memory +
+				  random_below(phase->bytes / PAGE) * PAGE);
+
+	++*word;
 }
 
 static void touch_file(const struct phase *phase)
@@ -227,6 +233,15 @@ int main(int argc, char **argv)
 			errx(2, "%s: no -f", app.phases[i].name);
 	}
 	app.memory = map(largest);
+	if (madvise(app.memory, largest, MADV_POPULATE_WRITE))
+		err(1, "no memory");
+	/* Pages of zeroes cost nothing to swap. */
+	for (uint64_t i = 0; i < largest; i += PAGE)
+		app.memory[i] = 1;
+	puts("ready");
+	fflush(stdout);
+	while (access("/run/go", F_OK))
+		usleep(PERIOD_MS * 1000);
 	began = now_ns();
 	for (int i = 0; i < app.nr_phases; i++) {
 		run(&app.phases[i], began);
