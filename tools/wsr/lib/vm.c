@@ -21,6 +21,9 @@
 #define MAX_ALPHA	1.5
 #define ALPHA_WEIGHT	0.2
 
+/* Pressure does not make pages be kept for longer than this. */
+#define MAX_RAISED_MS	3600000.0
+
 /* Of the SLO's age, in x per ms: 5 % of the age a minute */
 #define PEAK_DECAY	(0.148 / 60000)
 
@@ -168,8 +171,13 @@ void wsr_vm_pressure(struct wsr_vm *vm, int64_t now_ms)
 	/* At its ceiling it is not our doing. */
 	if (vm->target_bytes >= wsr_vm_ceiling(vm))
 		return;
-	/* What it has is not enough: keep pages for twice as long. */
-	vm->peak_x = fmin(fmax(vm->peak_x, vm->why.cut_x) + 2, WSR_GRID_MAX_X);
+	/* Nothing that it uses was to go: the age of its pages is not the point. */
+	if (vm->why.cut_x >= WSR_GRID_MAX_X)
+		return;
+	/* What it has is not enough: keep pages for twice as long, to some limit. */
+	vm->peak_x = fmax(vm->peak_x,
+			  fmin(fmax(vm->peak_x, vm->why.cut_x) + 2,
+			       wsr_x_of_ms(MAX_RAISED_MS)));
 }
 
 static const char *check_report(const struct wsr_vm *vm,

@@ -463,6 +463,27 @@ static void test_pressure_is_a_demand(void **state)
 	assert_between(world.vms[0].target_bytes, 128 * MIB, 192 * MIB);
 }
 
+/* It asks for more bytes, but hardly for an age that nothing can tell. */
+static void test_pressure_and_age(void **state)
+{
+	struct wsr_vm_config config;
+	struct wsr_vm vm;
+
+	(void)state;
+	wsr_vm_config_init(&config);
+	wsr_vm_init(&vm, &config, GIB, GIB / 2, 0);
+	vm.peak_x = 3;
+	vm.why.cut_x = WSR_GRID_MAX_X;
+	wsr_vm_pressure(&vm, 1000);
+	assert_true(vm.peak_x == 3);
+	vm.why.cut_x = 4;
+	wsr_vm_pressure(&vm, 2000);
+	assert_true(vm.peak_x == 6);
+	for (int i = 0; i < 100; i++)
+		wsr_vm_pressure(&vm, 3000 + i);
+	assert_true(vm.peak_x <= wsr_x_of_ms(3600000));
+}
+
 static void test_liar_all_cold(void **state)
 {
 	struct world honest, world;
@@ -768,6 +789,7 @@ int main(void)
 		cmocka_unit_test(test_liar_all_hot),
 		cmocka_unit_test(test_liar_under_pressure),
 		cmocka_unit_test(test_pressure_is_a_demand),
+		cmocka_unit_test(test_pressure_and_age),
 		cmocka_unit_test(test_liar_all_cold),
 		cmocka_unit_test(test_liar_nonsense),
 		cmocka_unit_test(test_leaking),
