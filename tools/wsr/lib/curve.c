@@ -11,6 +11,10 @@
 #define GRID_START_MS	1000.0
 /* Ages below the first point: proportional to the age, at most so far left */
 #define MIN_X		(-40.0)
+/* The first bounds: from 1 s to 2^14 s */
+#define FIRST_BOUNDS_X	28.0
+/* What is decided at a known age: within a factor of 2.8 of a bound */
+#define KNOWN_X		3.0
 
 double wsr_x_of_ms(double age_ms)
 {
@@ -119,32 +123,13 @@ double wsr_curve_all_younger(const struct wsr_curve *curve, double x)
 	       wsr_curve_younger(curve, WSR_FILE_BACKED, x);
 }
 
-static double cell_rate(const struct wsr_curve *curve, int cell)
+void wsr_first_bounds(uint32_t *bounds_ms, unsigned int nr)
 {
-	double bytes = 0, start_ms = cell < 0 ? 0 : wsr_ms_of_x(cell);
+	double step_x = FIRST_BOUNDS_X / (nr > 1 ? nr - 1 : 1);
 
-	for (int kind = 0; kind < WSR_NR_KINDS; kind++) {
-		bytes += curve->younger[kind][cell + 1];
-		if (cell >= 0)
-			bytes -= curve->younger[kind][cell];
-	}
-	return bytes / ((wsr_ms_of_x(cell + 1) - start_ms) / 1000);
-}
-
-double wsr_curve_rate(const struct wsr_curve *curve, double x)
-{
-	if (x >= WSR_GRID_MAX_X)
-		return 0;
-	return cell_rate(curve, x < 0 ? -1 : (int)x);
-}
-
-double wsr_curve_slo_x(const struct wsr_curve *curve, double limit)
-{
-	int x = WSR_GRID_MAX_X;
-
-	while (x > 0 && cell_rate(curve, x - 1) <= limit)
-		x--;
-	return x;
+	for (unsigned int i = 0; i < nr; i++)
+		bounds_ms[i] = wsr_ms_of_x(nr > 1 ? i * step_x :
+						    FIRST_BOUNDS_X / 2);
 }
 
 static int compare_bounds(const void *a, const void *b)
@@ -154,10 +139,15 @@ static int compare_bounds(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-void wsr_recentre(uint32_t *bounds_ms, unsigned int nr, double cut_x,
+bool wsr_recentre(uint32_t *bounds_ms, unsigned int nr, double cut_x,
 		  double keep_x)
 {
 	unsigned int near = nr / 2, n = 0;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		if (fabs(cut_x - wsr_x_of_ms(bounds_ms[i])) < KNOWN_X)
+			return false;
+	}
 
 	cut_x = fmin(fmax(cut_x, 2), WSR_GRID_MAX_X - 2);
 	keep_x = fmin(fmax(keep_x, 0), WSR_GRID_MAX_X);
@@ -177,4 +167,5 @@ void wsr_recentre(uint32_t *bounds_ms, unsigned int nr, double cut_x,
 		if (bounds_ms[i] < least)
 			bounds_ms[i] = least;
 	}
+	return true;
 }

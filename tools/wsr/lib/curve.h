@@ -15,6 +15,7 @@
 #ifndef WSR_CURVE_H
 #define WSR_CURVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "../report.h"
@@ -80,36 +81,30 @@ double wsr_curve_younger(const struct wsr_curve *curve, enum wsr_kind kind,
 double wsr_curve_all_younger(const struct wsr_curve *curve, double x);
 
 /**
- * wsr_curve_rate - bytes per second that become older than the age at @x
- *
- * In a steady state as many pages of this age are used again as become older,
- * so this is the rate of refaults if all that is older were gone (Denning and
- * Schwartz, 1972: the miss rate is the slope of the working set size). Of the
- * point's cell: the bytes of a bin divided by its width in time.
+ * wsr_first_bounds - bounds for the first reports
+ * @bounds_ms:	receives them, strictly increasing from 1 s to 4.5 hours, with the
+ *		same factor from each to the next: 2 for 15 bounds
+ * @nr:		how many, 1 to REPORT_MAX_BINS - 1
  */
-double wsr_curve_rate(const struct wsr_curve *curve, double x);
-
-/**
- * wsr_curve_slo_x - the youngest age to cut at for a rate of refaults
- * @limit:	bytes per second that are tolerated
- *
- * Return: the smallest x so that the rate is at most @limit there and at all
- * ages above; 0 if it is so everywhere, at most WSR_GRID_MAX_X.
- */
-double wsr_curve_slo_x(const struct wsr_curve *curve, double limit);
+void wsr_first_bounds(uint32_t *bounds_ms, unsigned int nr);
 
 /**
  * wsr_recentre - bounds for the next reports
- * @bounds_ms:	receives them, strictly increasing
+ * @bounds_ms:	the present ones; receives the next, strictly increasing
  * @nr:		how many, 1 to REPORT_MAX_BINS - 1
  * @cut_x:	the age that decisions are made at now
  * @keep_x:	an age that must stay known well (that of the working set)
  *
+ * As long as one of the present bounds is within a factor of 2.8 of the cut they
+ * stay: what was counted with them is only comparable with what is counted with
+ * the same ones. Otherwise:
  * Half of the bounds lie around the cut, closer to it than to each other
  * further out; the rest is spread over the grid, so that a wrong cut can still
  * be recognised as wrong.
+ *
+ * Return: have they changed?
  */
-void wsr_recentre(uint32_t *bounds_ms, unsigned int nr, double cut_x,
+bool wsr_recentre(uint32_t *bounds_ms, unsigned int nr, double cut_x,
 		  double keep_x);
 
 #endif

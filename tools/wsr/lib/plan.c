@@ -10,10 +10,11 @@
  *	1. Capacity: what the host has, less all else and a buffer.
  *	2. Each VM has a floor (its min, its kernel, pages too young to take), a
  *	   floor for its SLO (refaults that its operator tolerates) and a ceiling.
- *	3. If all ceilings fit: everybody gets all. If not even the SLO floors
- *	   fit: what can't be taken from anybody, the rest by shares, nobody more
- *	   than it needs. Else the largest age T so that the memory younger than
- *	   T (times shares) fits, between the floors and the ceiling.
+ *	3. If all ceilings fit: everybody gets all. Else the largest age T so
+ *	   that the memory younger than T (times shares) fits, between the SLO
+ *	   floor and the ceiling. If not even the SLO floors fit, nobody gets
+ *	   more than that, and nobody less than what it can't do without and the
+ *	   pages that it uses all the time; if those do not fit: by shares.
  *	4. From there to actions: who shrinks goes first and slowly, who grows
  *	   gets what is really free. Guards keep a VM from being shrunk that
  *	   waits for memory, is unknown, has just grown, or does not respond.
@@ -39,8 +40,12 @@
 
 /* The balloon must not be left further behind than this part of the VM. */
 #define MAX_AHEAD	0.1
-/* If others wait for memory, steps of this part of the gate count. */
+/* If others wait for memory, steps of this part of the gate count, */
 #define WAIT_PART	0.125
+/* and a VM shrinks so much faster. */
+#define WAIT_HURRY	5
+/* The gate is not more than this part of a VM, by default */
+#define SMALL_GATE_PART	0.02
 /* Time without a call does not allow larger steps than this. */
 #define MAX_STEP_MS	10000
 /* Slower than this part of the rate of shrinking is too slow. */
@@ -54,7 +59,8 @@
 
 static double gate(const struct wsr_vm *vm, const struct wsr_config *config)
 {
-	return fmax(config->gate_bytes, config->gate_part * vm->size_bytes);
+	return fmax(fmin(config->gate_bytes, SMALL_GATE_PART * vm->size_bytes),
+		    config->gate_part * vm->size_bytes);
 }
 
 static double lowest(const struct wsr_vm *vm)
@@ -245,6 +251,8 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	if (within(vm->pressure_ms, config->pressure_again_ms, now_ms))
 		s->slo_floor = clamp(relief(vm, s, config), s->slo_floor,
 				     s->ceiling);
+	s->least = s->slo_floor;
+	s->most = s->ceiling;
 	vm->why.needed = s->needed;
 	vm->why.floor = s->floor;
 	vm->why.slo_floor = s->slo_floor;
@@ -252,23 +260,28 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	vm->why.wss = wsr_vm_working_set(vm, config);
 }
 
-/*
- * There is not enough for all SLOs: each VM up to its SLO floor, by shares. What
- * it can't do without comes first, since less would kill processes; if not even
- * that fits, only the min is kept.
- *
- * How young its pages are does not count here, so that a guest that claims to
- * need all of them gets no more than its part.
- */
+/* Up to @cap by shares, but what it can't do without */
 static double fair_part(const struct wsr_vm *vm, const struct wsr_scratch *s,
-			double level)
+			double level, double cap)
 {
-	return clamp(level * vm->config->shares, s->must, s->slo_floor);
+	return clamp(level * vm->config->shares, s->must, fmax(cap, s->must));
 }
 
+/* In a deficit: pages that are in use all the time, and nobody else's */
+static double active(const struct wsr_vm *vm, const struct wsr_scratch *s,
+		     const struct wsr_config *config)
+{
+	return fmin(wanted_at_age(vm, s, wsr_x_of_ms(config->active_age_ms)),
+		    s->slo_floor);
+}
+
+/*
+ * The part of a VM with shares of 1, so that all parts fit: each up to its SLO
+ * floor or, if @config is there, what is active.
+ */
 static double deficit_level(const struct wsr_vm *vms,
 			    const struct wsr_scratch *scratch, size_t nr,
-			    double capacity)
+			    const struct wsr_config *config, double capacity)
 {
 	double low = 0, high = 0;
 
@@ -278,8 +291,12 @@ static double deficit_level(const struct wsr_vm *vms,
 		double level = (low + high) / 2, sum = 0;
 
 		for (size_t i = 0; i < nr; i++) {
-			if (!scratch[i].fixed)
-				sum += fair_part(&vms[i], &scratch[i], level);
+			const struct wsr_scratch *s = &scratch[i];
+			double cap = config ? active(&vms[i], s, config) :
+					      s->slo_floor;
+
+			if (!s->fixed)
+				sum += fair_part(&vms[i], s, level, cap);
 		}
 		if (sum <= capacity)
 			low = level;
@@ -290,14 +307,20 @@ static double deficit_level(const struct wsr_vm *vms,
 }
 
 /*
- * @buffer counts for what a VM can get by being short of memory: as long as it
- * is enough for all, anything; else its part of that, too.
+ * There is not enough for all SLOs. What a VM can't do without comes first,
+ * since less would kill processes; if not even that fits, only the min is kept.
+ * Then pages that are active, by shares: who leaves its part unused gets no more
+ * of it than it uses, and who uses more can't take that from the others (ESX'
+ * idle memory tax, Waldspurger 2002, with ages). What is left goes by age.
+ *
+ * A VM whose word is not trusted gets no more than its part, and so does its cry
+ * for more if @buffer is not enough for all.
  */
-static void share_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
-			  size_t nr, double capacity, double deficit,
-			  double buffer)
+static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
+			     size_t nr, const struct wsr_config *config,
+			     double capacity, double deficit, double buffer)
 {
-	double musts = 0, level, most = INFINITY;
+	double musts = 0, level, part, cry = INFINITY;
 
 	for (size_t i = 0; i < nr; i++) {
 		if (!scratch[i].fixed)
@@ -306,26 +329,27 @@ static void share_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 	for (size_t i = 0; i < nr && musts > capacity; i++)
 		scratch[i].must = lowest(&vms[i]);
 
-	level = deficit_level(vms, scratch, nr, capacity);
+	level = deficit_level(vms, scratch, nr, config, capacity);
+	part = deficit_level(vms, scratch, nr, NULL, capacity);
 	if (deficit > buffer)
-		most = deficit_level(vms, scratch, nr, capacity + buffer);
+		cry = deficit_level(vms, scratch, nr, NULL, capacity + buffer);
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_scratch *s = &scratch[i];
 
-		s->entitled = clamp(most * vms[i].config->shares, s->must,
+		s->entitled = clamp(cry * vms[i].config->shares, s->must,
 				    s->ceiling);
 		if (s->fixed)
 			continue;
-		s->desired = fair_part(&vms[i], s, level);
-		vms[i].why.reason = s->desired < s->slo_floor ? WSR_DEFICIT :
-								WSR_AT_SLO;
+		s->least = fair_part(&vms[i], s, level,
+				     active(&vms[i], s, config));
+		s->most = s->slo_floor;
+		if (!vms[i].config->trusted)
+			s->most = fair_part(&vms[i], s, part, s->slo_floor);
+		/* If that is all there is, age does not matter. */
+		if (musts > capacity)
+			s->most = s->least;
+		s->least = fmin(s->least, s->most);
 	}
-}
-
-static double cut_at(const struct wsr_vm *vm, const struct wsr_scratch *s,
-		     double x)
-{
-	return clamp(wanted(vm, s, x), s->slo_floor, s->ceiling);
 }
 
 static void share_by_age(struct wsr_host *host, struct wsr_vm *vms,
@@ -338,8 +362,11 @@ static void share_by_age(struct wsr_host *host, struct wsr_vm *vms,
 		double x = (low + high) / 2, sum = 0;
 
 		for (size_t i = 0; i < nr; i++) {
-			if (!scratch[i].fixed)
-				sum += cut_at(&vms[i], &scratch[i], x);
+			const struct wsr_scratch *s = &scratch[i];
+
+			if (!s->fixed)
+				sum += clamp(wanted(&vms[i], s, x), s->least,
+					     s->most);
 		}
 		if (sum <= capacity)
 			low = x;
@@ -353,10 +380,12 @@ static void share_by_age(struct wsr_host *host, struct wsr_vm *vms,
 
 		if (s->fixed)
 			continue;
-		s->desired = clamp(unclamped, s->slo_floor, s->ceiling);
-		if (unclamped >= s->ceiling)
+		s->desired = clamp(unclamped, s->least, s->most);
+		if (s->desired < s->slo_floor)
+			vms[i].why.reason = WSR_DEFICIT;
+		else if (unclamped >= s->ceiling)
 			vms[i].why.reason = WSR_AT_MAX;
-		else if (unclamped > s->slo_floor)
+		else if (unclamped > s->slo_floor && s->most > s->slo_floor)
 			vms[i].why.reason = WSR_EQUAL_AGE;
 		else if (s->slo_floor > s->floor)
 			vms[i].why.reason = WSR_AT_SLO;
@@ -384,7 +413,7 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 		  const struct wsr_config *config, int64_t now_ms)
 {
 	double capacity = host->capacity_bytes;
-	double ceilings = 0, slo_floors = 0, fixed = 0;
+	double ceilings = 0, slo_floors = 0, fixed = 0, deficit;
 
 	for (size_t i = 0; i < nr; i++) {
 		set_limits(&vms[i], &scratch[i], config, now_ms);
@@ -396,8 +425,9 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 		slo_floors += scratch[i].slo_floor;
 	}
 	capacity -= fixed;
-	host->deficit_bytes = fmax(slo_floors - capacity, 0);
-	host->reclaimable_bytes = fmax(capacity - slo_floors, 0);
+	deficit = slo_floors - capacity;
+	host->deficit_bytes = fmax(deficit, 0);
+	host->reclaimable_bytes = fmax(-deficit, 0);
 	host->cut_x = CUT_ALL;
 	if (ceilings <= capacity) {
 		for (size_t i = 0; i < nr; i++) {
@@ -406,11 +436,10 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 			scratch[i].desired = scratch[i].ceiling;
 			vms[i].why.reason = WSR_ENOUGH;
 		}
-	} else if (slo_floors > capacity) {
-		host->cut_x = 0;
-		share_deficit(vms, scratch, nr, capacity, slo_floors - capacity,
-			      host->buffer_bytes);
 	} else {
+		if (deficit > 0)
+			limit_in_deficit(vms, scratch, nr, config, capacity,
+					 deficit, host->buffer_bytes);
 		share_by_age(host, vms, scratch, nr, capacity);
 	}
 	for (size_t i = 0; i < nr; i++) {
@@ -421,7 +450,7 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 			continue;
 		vm->why.cut_x = age_of(vm, &scratch[i], scratch[i].desired);
 		vm->why.refault_rate = vm->alpha *
-			wsr_curve_rate(&vm->curve, vm->why.cut_x);
+			wsr_promotions_rate(&vm->promotions, vm->why.cut_x);
 	}
 }
 
@@ -638,12 +667,13 @@ static enum wsr_hold may_shrink(const struct wsr_vm *vm,
 
 static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 		   const struct wsr_host *host, const struct wsr_config *config,
-		   bool others_wait, struct actions *actions, int64_t now_ms)
+		   struct actions *actions, int64_t now_ms)
 {
 	double from = held(vm), desired = vm->why.desired;
-	double least = gate(vm, config) * (others_wait ? WAIT_PART : 1);
+	double least = gate(vm, config) * (host->waits ? WAIT_PART : 1);
 	double ms = fmin(now_ms - vm->rate_ms, MAX_STEP_MS);
-	double step = config->shrink_rate * vm->size_bytes * ms / 1000;
+	double step = config->shrink_rate * (host->waits ? WAIT_HURRY : 1) *
+		      vm->size_bytes * ms / 1000;
 	enum wsr_hold hold;
 	double target;
 
@@ -785,8 +815,7 @@ static void take(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 		 const struct wsr_config *config, int64_t now_ms,
 		 struct wsr_scratch *scratch, struct actions *actions)
 {
-	bool wait;
-
+	host->waits |= some_wait(host, vms, scratch, nr, config);
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_vm *vm = &vms[i];
 
@@ -801,7 +830,6 @@ static void take(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 			vm->target_bytes = vm->why.desired;
 		follow_with_high(vm, config, actions, now_ms);
 	}
-	wait = some_wait(host, vms, scratch, nr, config);
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_vm *vm = &vms[i];
 
@@ -810,7 +838,7 @@ static void take(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 			help_stuck(vm, host, config, actions, now_ms);
 		if (scratch[i].fixed)
 			continue;
-		shrink(vm, &scratch[i], host, config, wait, actions, now_ms);
+		shrink(vm, &scratch[i], host, config, actions, now_ms);
 	}
 }
 

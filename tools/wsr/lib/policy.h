@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "curve.h"
+#include "promotions.h"
 
 #define WSR_NEVER	INT64_MIN	/* of times: it did not happen yet */
 
@@ -48,6 +49,8 @@ enum wsr_actuator {
  * @slo:	tolerated promotion rate: refaults per minute as a part of the
  *		working set (0.002 is what Google's far memory uses)
  * @actuator:	how
+ * @trusted:	its reports are believed when there is a deficit. A guest that is
+ *		not gets no more than its part by shares then, whatever it claims
  * @hands_off:	only watch; what it has counts as used
  */
 struct wsr_vm_config {
@@ -56,6 +59,7 @@ struct wsr_vm_config {
 	uint64_t max_bytes;
 	double slo;
 	enum wsr_actuator actuator;
+	bool trusted;
 	bool hands_off;
 };
 
@@ -65,12 +69,15 @@ struct wsr_vm_config {
  *		@buffer_part is a part of the host's memory
  * @headroom_part: free memory that a VM keeps, as a part of what it uses
  * @min_age_ms:	pages younger than this are never taken
+ * @active_age_ms: in a deficit, pages younger than this stay with the VM, as far
+ *		as they are within its part by shares
  * @wss_age_ms:	the working set is what is younger than this (120 s)
  * @psi_limit:	no shrinking while a VM stalls for more of its time than this
- * @shrink_rate: of a VM's size per second
- * @gate_bytes, @gate_part: changes below the larger one are not worth it
+ * @shrink_rate: of a VM's size per second; five times that if others wait
+ * @gate_bytes, @gate_part: changes below the larger one are not worth it; in
+ *		small VMs @gate_bytes is no more than 2 % of their size
  * @grow_block_ms: no growing after a shrink, unless under pressure
- * @shrink_block_ms: no shrinking after a growth, unless others are under pressure
+ * @shrink_block_ms: no shrinking after a growth, unless others wait for memory
  * @grace_ms:	no shrinking of used memory so long after a VM's first report
  * @stale_ms:	a report older than this is not a reason to shrink
  * @up_ms, @down_ms: time constants of the smoothing of reports
@@ -86,6 +93,7 @@ struct wsr_config {
 	double buffer_part;
 	double headroom_part;
 	uint32_t min_age_ms;
+	uint32_t active_age_ms;
 	uint32_t wss_age_ms;
 	double psi_limit;
 	double shrink_rate;
@@ -130,7 +138,7 @@ enum wsr_reason {
 	WSR_AT_MIN,		/* its min, or pages too young to take */
 	WSR_AT_MAX,
 	WSR_AT_SLO,		/* less would cost more refaults than its SLO */
-	WSR_DEFICIT,		/* not even the SLOs fit: by shares */
+	WSR_DEFICIT,		/* not even the SLOs fit: it has less */
 	WSR_NR_REASONS,
 };
 
@@ -218,11 +226,13 @@ struct wsr_vm {
 	int64_t first_report_ms;
 	int64_t report_ms;
 	struct wsr_curve curve;
+	struct wsr_promotions promotions;
 	uint64_t fixed;
 	uint64_t free;
 	uint64_t swap_free;
 	uint64_t refaulted;
 	double refault_rate;	/* measured, bytes per second */
+	double refault_average;	/* of the last minute or so */
 	double alpha;		/* measured by predicted */
 	int64_t pressure_ms;
 	int64_t pressure_before_ms;
@@ -298,8 +308,9 @@ uint64_t wsr_vm_ceiling(const struct wsr_vm *vm);
  * @buffer_bytes:	what is kept free beside that
  * @used_bytes:		what the VMs may use up together without asking us; it
  *			can be more than there is
- * @waits:		a VM under pressure has not got enough yet
- * @cut_x:		the common age at shares of 1; 0 if there is a deficit
+ * @waits:		a VM under pressure has not got enough yet, or VMs should
+ *			grow by more than is free
+ * @cut_x:		the common age at shares of 1
  * @reclaimable_bytes:	how much more would fit with all SLOs held
  * @deficit_bytes:	how much is missing for the SLOs
  */
@@ -368,6 +379,7 @@ struct wsr_scratch {
 	double needed, floor, slo_floor, ceiling, desired;
 	double kept_swap_backed;	/* that there is no swap space for */
 	double must;		/* can't be taken, or not be less: in a deficit */
+	double least, most;	/* what the cut by age stays between */
 	double entitled;	/* all that its own word can get it */
 	double need;		/* order of growth */
 	size_t vm;

@@ -216,9 +216,7 @@ static void add_vm(struct sim *sim, size_t i)
 	config->slo = sim->options->slo;
 	wsr_vm_init(&sim->vms[i], config, guest->size_bytes,
 		    guest->actual_bytes, now_ms(sim));
-	wsr_recentre(sim->bounds_ms[i], sim->options->nr_bins - 1,
-		     wsr_x_of_ms(600000),
-		     wsr_x_of_ms(sim->options->config.wss_age_ms));
+	wsr_first_bounds(sim->bounds_ms[i], sim->options->nr_bins - 1);
 }
 
 static void make_stationary(struct sim *sim, size_t i)
@@ -328,10 +326,10 @@ static void gather(struct sim *sim, size_t i)
 
 static void recentre(struct sim *sim, size_t i)
 {
-	sim->reported[i] = false;
-	wsr_recentre(sim->bounds_ms[i], sim->options->nr_bins - 1,
-		     sim->vms[i].why.cut_x,
-		     wsr_x_of_ms(sim->options->config.wss_age_ms));
+	if (wsr_recentre(sim->bounds_ms[i], sim->options->nr_bins - 1,
+			 sim->vms[i].why.cut_x,
+			 wsr_x_of_ms(sim->options->config.wss_age_ms)))
+		sim->reported[i] = false;
 }
 
 static double sum_actual(const struct sim *sim)

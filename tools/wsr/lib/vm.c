@@ -24,8 +24,15 @@
 /* Pressure does not make pages be kept for longer than this. */
 #define MAX_RAISED_MS	3600000.0
 
-/* Of the SLO's age, in x per ms: 5 % of the age a minute */
+/*
+ * Of the SLO's age, in x per ms: 5 % of the age a minute; and up to twice as old
+ * in a minute while there are too many refaults
+ */
 #define PEAK_DECAY	(0.148 / 60000)
+#define PEAK_RAISE	(2.0 / 60000)
+/* Refaults are averaged over this time, and react before it is too late. */
+#define REFAULT_MS	60000
+#define REFAULT_PART	0.8	/* of what is tolerated */
 
 /* The sum of the parts may be off by this part of the total. */
 #define SUM_ERROR	0.1
@@ -36,6 +43,7 @@ void wsr_config_init(struct wsr_config *config)
 		.buffer_part = 0.04,
 		.headroom_part = 0.05,
 		.min_age_ms = 10000,
+		.active_age_ms = 30000,
 		.wss_age_ms = 120000,
 		.psi_limit = 0.01,
 		.shrink_rate = 0.01,
@@ -63,6 +71,7 @@ void wsr_vm_config_init(struct wsr_vm_config *config)
 		.min_bytes = 128 * MIB,
 		.slo = 0.002,
 		.actuator = WSR_BALLOON,
+		.trusted = true,
 	};
 }
 
@@ -114,9 +123,11 @@ static void forget(struct wsr_vm *vm)
 	vm->swap_free = 0;
 	vm->refaulted = 0;
 	vm->refault_rate = 0;
+	vm->refault_average = 0;
 	vm->alpha = 1;
 	vm->peak_x = 0;
 	memset(&vm->curve, 0, sizeof(vm->curve));
+	wsr_promotions_init(&vm->promotions);
 }
 
 void wsr_vm_init(struct wsr_vm *vm, const struct wsr_vm_config *config,
@@ -175,9 +186,8 @@ void wsr_vm_pressure(struct wsr_vm *vm, int64_t now_ms)
 	if (vm->why.cut_x >= WSR_GRID_MAX_X)
 		return;
 	/* What it has is not enough: keep pages for twice as long, to some limit. */
-	vm->peak_x = fmax(vm->peak_x,
-			  fmin(fmax(vm->peak_x, vm->why.cut_x) + 2,
-			       wsr_x_of_ms(MAX_RAISED_MS)));
+	vm->peak_x = fmax(vm->peak_x, fmin(vm->why.cut_x + 2,
+					   wsr_x_of_ms(MAX_RAISED_MS)));
 }
 
 static const char *check_report(const struct wsr_vm *vm,
@@ -211,7 +221,7 @@ static double weight(int64_t elapsed_ms, uint32_t constant_ms)
 }
 
 /*
- * How many of the pages that become older than the cut come back? Only to be
+ * How many of the pages that are gone from above the cut come back? Only to be
  * seen where reclaim goes on: where there is almost no free memory.
  */
 static void measure_refaults(struct wsr_vm *vm, const struct report_node *node,
@@ -224,6 +234,8 @@ static void measure_refaults(struct wsr_vm *vm, const struct report_node *node,
 		return;
 	vm->refault_rate = (node->refaulted_bytes - vm->refaulted) /
 			   (elapsed_ms / 1000.0);
+	vm->refault_average += (vm->refault_rate - vm->refault_average) *
+			       weight(elapsed_ms, REFAULT_MS);
 	if (!(predicted > 0) || vm->why.cut_x >= WSR_GRID_MAX_X ||
 	    node->free_bytes > node->total_bytes / 8)
 		return;
@@ -240,13 +252,22 @@ double wsr_vm_working_set(const struct wsr_vm *vm,
 				     wsr_x_of_ms(config->wss_age_ms));
 }
 
-static double slo_x(const struct wsr_vm *vm, const struct wsr_config *config)
+/*
+ * The age that its SLO asks for: above it, no more is promoted than is tolerated.
+ * What is gone can't be seen to be promoted, but it refaults. An age that was
+ * needed a moment ago is likely to be needed again.
+ */
+static void set_slo_age(struct wsr_vm *vm, const struct wsr_config *config,
+			int64_t elapsed_ms)
 {
-	double wss = wsr_vm_working_set(vm, config);
 	/* The SLO is per minute. */
-	double limit = vm->config->slo * wss / 60 / vm->alpha;
+	double limit = vm->config->slo * wsr_vm_working_set(vm, config) / 60;
+	double x = wsr_promotions_x(&vm->promotions, limit / vm->alpha);
 
-	return wsr_curve_slo_x(&vm->curve, limit);
+	if (vm->refault_average > REFAULT_PART * limit && vm->why.cut_x < WSR_GRID_MAX_X)
+		x = fmax(x, fmin(vm->peak_x + elapsed_ms * PEAK_RAISE,
+				 vm->why.cut_x + 2));
+	vm->peak_x = fmax(vm->peak_x - elapsed_ms * PEAK_DECAY, x);
 }
 
 const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
@@ -254,7 +275,7 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 {
 	const char *wrong = check_report(vm, node);
 	struct wsr_curve latest;
-	int64_t elapsed_ms;
+	int64_t elapsed_ms = 0;
 	uint64_t balloon;
 
 	if (wrong)
@@ -263,13 +284,13 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 		return "it is older than the one before";
 
 	wsr_curve_from_report(&latest, node);
+	wsr_promotions_report(&vm->promotions, node, now_ms);
 	if (vm->has_report) {
 		elapsed_ms = now_ms - vm->report_ms;
 		measure_refaults(vm, node, elapsed_ms);
 		wsr_curve_smooth(&vm->curve, &latest,
 				 weight(elapsed_ms, config->up_ms),
 				 weight(elapsed_ms, config->down_ms));
-		vm->peak_x -= elapsed_ms * PEAK_DECAY;
 	} else {
 		vm->curve = latest;
 		vm->first_report_ms = now_ms;
@@ -286,6 +307,6 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 	vm->free = node->free_bytes;
 	vm->swap_free = node->swap_free_bytes;
 	vm->refaulted = node->refaulted_bytes;
-	vm->peak_x = fmax(vm->peak_x, slo_x(vm, config));
+	set_slo_age(vm, config, elapsed_ms);
 	return NULL;
 }

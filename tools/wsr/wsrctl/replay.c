@@ -141,6 +141,8 @@ static int take_vm(struct replay *replay, struct json_object *line,
 	config.min_bytes = bytes(line, "min");
 	config.max_bytes = bytes(line, "max");
 	config.slo = number(line, "slo", config.slo);
+	if (json_object_object_get_ex(line, "trusted", NULL))
+		config.trusted = flag(line, "trusted");
 	config.hands_off = flag(line, "hands-off");
 	config.actuator = actuator >= WSR_BALLOON && actuator <= WSR_CGROUP ?
 			  actuator : WSR_BALLOON;

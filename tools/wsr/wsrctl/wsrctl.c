@@ -109,7 +109,7 @@ static const struct words {
 	{ "at-min", "It is at its floor: its min, or memory too young to take." },
 	{ "at-max", "It has its max." },
 	{ "at-slo", "With less it would read back more than its SLO allows." },
-	{ "deficit", "Not even the SLOs of all VMs fit: memory goes by shares." },
+	{ "deficit", "Not even the SLOs of all VMs fit: it has less than its SLO asks for." },
 }, holds[] = {
 	{ "settled", "It has about what it should have." },
 	{ "stalls", "It waits for memory already (PSI): not smaller for now." },
@@ -290,8 +290,8 @@ static const struct command {
 	{ "explain", 1, explain,
 	  "explain VM         why a VM has what it has, in words and numbers" },
 	{ "set", 2, set,
-	  "set VM KEY=VALUE   shares, min, max, slo, actuator, hands-off; until wsrd\n"
-	  "                     reads its configuration again" },
+	  "set VM KEY=VALUE   shares, min, max, slo, actuator, trusted, hands-off;\n"
+	  "                     until wsrd reads its configuration again" },
 	{ "actions", 0, actions, "actions            what was done last" },
 	{ "record", 1, record,
 	  "record FILE        write down all that wsrd knows and decides" },

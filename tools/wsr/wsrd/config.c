@@ -71,6 +71,7 @@ static const struct key keys[] = {
 	  offsetof(struct config, policy.buffer_part) },
 	POLICY("headroom", PART, headroom_part),
 	POLICY("min-age", MS, min_age_ms),
+	POLICY("active-age", MS, active_age_ms),
 	POLICY("working-set-age", MS, wss_age_ms),
 	POLICY("psi-limit", PART, psi_limit),
 	POLICY("shrink-rate", PART, shrink_rate),
@@ -104,6 +105,8 @@ static const struct key vm_keys[] = {
 	{ "vm", "slo", PART, offsetof(struct config_vm, policy.slo), 0 },
 	{ "vm", "actuator", ACTUATOR,
 	  offsetof(struct config_vm, policy.actuator), 0 },
+	{ "vm", "trusted", BOOL,
+	  offsetof(struct config_vm, policy.trusted), 0 },
 	{ "vm", "hands-off", BOOL,
 	  offsetof(struct config_vm, policy.hands_off), 0 },
 	{ "vm", "qmp", STRING, offsetof(struct config_vm, qmp), 0 },
@@ -113,7 +116,7 @@ static const struct key vm_keys[] = {
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The keys that make sense where there is no QEMU, and in [defaults] */
-#define NR_POLICY_KEYS	6
+#define NR_POLICY_KEYS	7
 
 static int __attribute__((format(printf, 2, 3)))
 fail(char *error, const char *format, ...)
@@ -557,7 +560,7 @@ static int set_defaults(struct config *config, char *error)
 		.history_interval_ms = 60000,
 		.pressure_us = 100000,
 		.pressure_window_us = 1000000,
-		.bins = 8,
+		.bins = 16,
 		.interval_ms = 10000,
 		.report_ms = 1000,
 	};
@@ -775,7 +778,7 @@ int config_set_vm(struct wsr_vm_config *vm, const char *name, const char *value,
 	const char *wrong;
 
 	if (!key)
-		return fail(error, "unknown setting '%.64s'; there are shares, min, max, slo, actuator and hands-off",
+		return fail(error, "unknown setting '%.64s'; there are shares, min, max, slo, actuator, trusted and hands-off",
 			    name);
 	if (set_value(&changed, key, value))
 		return fail(error, "%s = %.64s: this must be %s", name, value,

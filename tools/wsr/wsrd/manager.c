@@ -29,7 +29,6 @@
 #define PRESSED_MS	5000
 /* Other bins cost a search for samples in the guest: not often. */
 #define BOUNDS_MS	120000
-#define BOUNDS_MOVED_X	3.0	/* a factor of 2.8 in age */
 /* An unsolicited report is pressure if refaults are so much above the SLO. */
 #define PRESSURE_SLO	10
 #define PRESSURE_FREE	32	/* and less than 1/32 of memory is free */
@@ -199,19 +198,14 @@ static void recentre(struct manager *manager, struct managed *managed,
 	unsigned int nr = manager->config->bins - 1;
 	double cut_x = fmin(fmax(plan->why.cut_x, plan->why.slo_x),
 			    WSR_GRID_MAX_X);
-	const struct guest_options *options = &managed->vm->options;
-	double known_x = WSR_GRID_MAX_X;
 
 	if (now_ms - managed->bounds_ms < BOUNDS_MS || !plan->why.desired)
 		return;
-	for (unsigned int i = 0; i < options->nr_bounds; i++)
-		known_x = fmin(known_x, fabs(cut_x -
-			       wsr_x_of_ms(options->bounds_ms[i])));
-	if (known_x < BOUNDS_MOVED_X)
+	memcpy(bounds_ms, managed->vm->options.bounds_ms, sizeof(bounds_ms));
+	if (!wsr_recentre(bounds_ms, nr, cut_x,
+			  wsr_x_of_ms(manager->config->policy.wss_age_ms)))
 		return;
 	managed->bounds_ms = now_ms;
-	wsr_recentre(bounds_ms, nr, cut_x,
-		     wsr_x_of_ms(manager->config->policy.wss_age_ms));
 	vm_set_bounds(managed->vm, bounds_ms, nr);
 }
 
@@ -478,9 +472,7 @@ static struct managed *add_vm(struct manager *manager, const char *spec,
 	char error[QMP_ERROR];
 
 	options.nr_bounds = manager->config->bins - 1;
-	/* The first guess: around some minutes */
-	wsr_recentre(options.bounds_ms, options.nr_bounds, wsr_x_of_ms(300000),
-		     wsr_x_of_ms(manager->config->policy.wss_age_ms));
+	wsr_first_bounds(options.bounds_ms, options.nr_bounds);
 	managed = new_managed(manager);
 	if (!managed)
 		return NULL;

@@ -83,6 +83,7 @@ void trace_vm(struct manager *manager, const struct managed *managed)
 	put_bytes(line, "min", managed->policy.min_bytes);
 	put_bytes(line, "max", managed->policy.max_bytes);
 	put_number(line, "slo", managed->policy.slo);
+	put_bool(line, "trusted", managed->policy.trusted);
 	put_bool(line, "hands-off", managed->policy.hands_off);
 	json_object_object_add(line, "actuator",
 			       json_object_new_int(managed->policy.actuator));
