@@ -343,7 +343,7 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 		s->least = fair_part(&vms[i], s, level,
 				     active(&vms[i], s, config));
 		s->most = s->slo_floor;
-		if (!vms[i].config->trusted)
+		if (!vms[i].config->trusted || vms[i].doubted)
 			s->most = fair_part(&vms[i], s, part, s->slo_floor);
 		/* If that is all there is, age does not matter. */
 		if (musts > capacity)

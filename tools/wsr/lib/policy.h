@@ -202,6 +202,7 @@ enum wsr_stall {
  * @deflate_on_oom: the balloon has this feature, so that the guest counts the
  *		balloon's memory as its kernel's
  * @migrating:	leave it alone
+ * @doubted:	the host sees that it uses less than it says: it is not trusted
  *
  * Facts, by wsr_vm_report() and wsr_vm_pressure(): @has_report to
  * @pressure_before_ms. @fixed is memory that can't be reclaimed. @peak_x is the
@@ -220,6 +221,7 @@ struct wsr_vm {
 	bool has_cgroup;
 	bool deflate_on_oom;
 	bool migrating;
+	bool doubted;
 
 	bool has_report;
 	bool warming_up;

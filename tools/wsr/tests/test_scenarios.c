@@ -420,7 +420,7 @@ static void test_liar_under_pressure(void **state)
 		world.vm_configs[i].slo = 0.0001;
 	}
 	world.guests[0].honesty = WSR_SIM_ALL_HOT;
-	world.vm_configs[0].trusted = false;
+	world.vms[0].doubted = true;
 	for (int i = 0; i < 60 * MINUTES; i++) {
 		if (i % 5 == 0)
 			wsr_vm_pressure(&world.vms[0], world.now_ms);

@@ -158,6 +158,7 @@ static int take_vm(struct replay *replay, struct json_object *line,
 	vm->vm.actual_bytes = bytes(line, "actual");
 	vm->vm.psi = number(line, "psi", -1);
 	vm->vm.migrating = flag(line, "migrating");
+	vm->vm.doubted = flag(line, "doubted");
 	return 0;
 }
 

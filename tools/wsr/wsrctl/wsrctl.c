@@ -129,7 +129,7 @@ static const struct words sources[] = {
 }, checks[] = {
 	{ "agrees", "What the host sees of its memory agrees with its reports." },
 	{ "uses-more", "The host sees it use more memory than it reports." },
-	{ "uses-less", "The host sees it use less memory than it reports." },
+	{ "uses-less", "The host sees it use less memory than it reports: it is not trusted." },
 };
 
 static void print_words(const struct words *table, size_t nr, const char *name)

@@ -321,8 +321,8 @@ static void on_group_facts(struct cgroup *group)
 		update_group(managed, plan);
 }
 
-/* Is what a guest says possible? Only noted: shares bound what it can get. */
-static void cross_check(struct managed *managed, const struct wsr_vm *plan,
+/* Is what a guest says true? */
+static void cross_check(struct managed *managed, struct wsr_vm *plan,
 			const struct report_node *node)
 {
 	double x = wsr_x_of_ms(managed->manager->config->policy.wss_age_ms);
@@ -334,6 +334,7 @@ static void cross_check(struct managed *managed, const struct wsr_vm *plan,
 	managed->check = estimate_check(plan->actual_bytes,
 		wsr_curve_all_younger(&plan->curve, x) + plan->fixed,
 		wsr_curve_all_younger(&seen, x));
+	plan->doubted = managed->check == CHECK_USES_LESS;
 }
 
 static void on_group_estimate(struct cgroup *group,

@@ -79,6 +79,7 @@ void trace_vm(struct manager *manager, const struct managed *managed)
 	put_bytes(line, "actual", plan->actual_bytes);
 	put_number(line, "psi", plan->psi);
 	put_bool(line, "migrating", plan->migrating);
+	put_bool(line, "doubted", plan->doubted);
 	put_number(line, "shares", managed->policy.shares);
 	put_bytes(line, "min", managed->policy.min_bytes);
 	put_bytes(line, "max", managed->policy.max_bytes);
