@@ -11,10 +11,11 @@
 #define GRID_START_MS	1000.0
 /* Ages below the first point: proportional to the age, at most so far left */
 #define MIN_X		(-40.0)
-/* The first bounds: from 1 s to 2^14 s */
-#define FIRST_BOUNDS_X	28.0
-/* What is decided at a known age: within a factor of 2.8 of a bound */
-#define KNOWN_X		3.0
+/* At first, from 4 s to 2^14 s */
+#define FIRST_BOUND_X	4.0
+#define LAST_BOUND_X	28.0
+/* What is decided at a known age: within a factor of 1.4 of a bound */
+#define KNOWN_X		0.9
 
 double wsr_x_of_ms(double age_ms)
 {
@@ -125,11 +126,11 @@ double wsr_curve_all_younger(const struct wsr_curve *curve, double x)
 
 void wsr_first_bounds(uint32_t *bounds_ms, unsigned int nr)
 {
-	double step_x = FIRST_BOUNDS_X / (nr > 1 ? nr - 1 : 1);
+	double step_x = (LAST_BOUND_X - FIRST_BOUND_X) / (nr > 1 ? nr - 1 : 2);
 
 	for (unsigned int i = 0; i < nr; i++)
-		bounds_ms[i] = wsr_ms_of_x(nr > 1 ? i * step_x :
-						    FIRST_BOUNDS_X / 2);
+		bounds_ms[i] = wsr_ms_of_x(round(FIRST_BOUND_X +
+						 (nr > 1 ? i : 1) * step_x));
 }
 
 static int compare_bounds(const void *a, const void *b)

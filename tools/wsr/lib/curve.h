@@ -82,8 +82,9 @@ double wsr_curve_all_younger(const struct wsr_curve *curve, double x);
 
 /**
  * wsr_first_bounds - bounds for the first reports
- * @bounds_ms:	receives them, strictly increasing from 1 s to 4.5 hours, with the
- *		same factor from each to the next: 2 for 15 bounds
+ * @bounds_ms:	receives them, strictly increasing from 4 s to 4.5 hours, on points
+ *		of the grid, with about the same factor from each to the next: 1.4
+ *		or 2 for 15 bounds
  * @nr:		how many, 1 to REPORT_MAX_BINS - 1
  */
 void wsr_first_bounds(uint32_t *bounds_ms, unsigned int nr);
@@ -95,7 +96,7 @@ void wsr_first_bounds(uint32_t *bounds_ms, unsigned int nr);
  * @cut_x:	the age that decisions are made at now
  * @keep_x:	an age that must stay known well (that of the working set)
  *
- * As long as one of the present bounds is within a factor of 2.8 of the cut they
+ * As long as one of the present bounds is within a factor of 1.4 of the cut they
  * stay: what was counted with them is only comparable with what is counted with
  * the same ones. Otherwise:
  * Half of the bounds lie around the cut, closer to it than to each other

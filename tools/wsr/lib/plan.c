@@ -44,6 +44,8 @@
 #define WAIT_PART	0.125
 /* and a VM shrinks so much faster. */
 #define WAIT_HURRY	5
+/* MGLRU leaves some old pages while it reclaims younger ones. */
+#define OLDEST_PART	0.95
 /* The gate is not more than this part of a VM, by default */
 #define SMALL_GATE_PART	0.02
 /* Time without a call does not allow larger steps than this. */
@@ -124,6 +126,21 @@ static double missing(const struct wsr_vm *vm, double target)
 	return limited(vm) ? target - committed(vm) : 0;
 }
 
+/*
+ * Reports tell nothing of pages that had to go. The slope of the working set at
+ * the age of the oldest page is the rate of refaults (Denning and Schwartz,
+ * 1972), so that is what is missing up to the age @x; not more than can be told.
+ */
+static double missed(const struct wsr_scratch *s, double x)
+{
+	double ms;
+
+	if (!(s->missed_rate > 0))
+		return 0;
+	ms = fmin(fmax(wsr_ms_of_x(x) - s->oldest_ms, 0), s->missed_ms);
+	return fmin(s->missed_rate * ms / 1000, s->missed_most);
+}
+
 /* Memory that it should have if the common cut is at @x */
 static double wanted(const struct wsr_vm *vm, const struct wsr_scratch *s,
 		     double x)
@@ -139,7 +156,7 @@ static double wanted(const struct wsr_vm *vm, const struct wsr_scratch *s,
 	file_backed = wsr_curve_younger(&vm->curve, WSR_FILE_BACKED, x);
 	if (swap_backed < s->kept_swap_backed)
 		swap_backed = s->kept_swap_backed;
-	swap_backed += s->needed + file_backed;
+	swap_backed += s->needed + file_backed + missed(s, x);
 	if (free > 0 && swap_backed < s->ceiling)
 		swap_backed += (s->ceiling - swap_backed) * fmin(free, 1);
 	return swap_backed;
@@ -200,6 +217,30 @@ static double relief(const struct wsr_vm *vm, const struct wsr_scratch *s,
 	return fmin(vm->actual_bytes + more, s->entitled);
 }
 
+/* The age of the oldest pages that it has, but for some that are left over */
+static double oldest_ms(const struct wsr_vm *vm, double lru)
+{
+	int x = 0;
+
+	while (x < WSR_GRID_MAX_X &&
+	       wsr_curve_all_younger(&vm->curve, x) < OLDEST_PART * lru)
+		x++;
+	return wsr_ms_of_x(x);
+}
+
+static void set_missed(const struct wsr_vm *vm, struct wsr_scratch *s,
+		       const struct wsr_config *config, double lru)
+{
+	double tolerated = vm->config->slo * wsr_vm_working_set(vm, config) / 60;
+
+	s->missed_rate = fmax(vm->missed_rate - tolerated, 0);
+	if (!(s->missed_rate > 0))
+		return;
+	s->oldest_ms = oldest_ms(vm, lru);
+	s->missed_ms = config->active_age_ms;
+	s->missed_most = config->pressure_part * vm->size_bytes;
+}
+
 static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 		       const struct wsr_config *config, int64_t now_ms)
 {
@@ -233,6 +274,7 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 		return;
 	}
 	s->needed = vm->fixed + headroom;
+	set_missed(vm, s, config, lru);
 	s->kept_swap_backed = fmax(vm->curve.total[WSR_SWAP_BACKED] -
 				   vm->swap_free, 0);
 	s->must = clamp(fmax(s->needed + s->kept_swap_backed,
@@ -258,6 +300,11 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	vm->why.slo_floor = s->slo_floor;
 	vm->why.slo_x = vm->peak_x;
 	vm->why.wss = wsr_vm_working_set(vm, config);
+}
+
+static bool trusted(const struct wsr_vm *vm)
+{
+	return vm->config->trusted && !vm->doubted;
 }
 
 /* Up to @cap by shares, but what it can't do without */
@@ -320,7 +367,7 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 			     size_t nr, const struct wsr_config *config,
 			     double capacity, double deficit, double buffer)
 {
-	double musts = 0, level, part, cry = INFINITY;
+	double musts = 0, level, part, cry;
 
 	for (size_t i = 0; i < nr; i++) {
 		if (!scratch[i].fixed)
@@ -331,19 +378,19 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 
 	level = deficit_level(vms, scratch, nr, config, capacity);
 	part = deficit_level(vms, scratch, nr, NULL, capacity);
-	if (deficit > buffer)
-		cry = deficit_level(vms, scratch, nr, NULL, capacity + buffer);
+	cry = deficit_level(vms, scratch, nr, NULL, capacity + buffer);
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_scratch *s = &scratch[i];
 
-		s->entitled = clamp(cry * vms[i].config->shares, s->must,
-				    s->ceiling);
+		if (deficit > buffer || !trusted(&vms[i]))
+			s->entitled = clamp(cry * vms[i].config->shares,
+					    s->must, s->ceiling);
 		if (s->fixed)
 			continue;
 		s->least = fair_part(&vms[i], s, level,
 				     active(&vms[i], s, config));
 		s->most = s->slo_floor;
-		if (!vms[i].config->trusted || vms[i].doubted)
+		if (!trusted(&vms[i]))
 			s->most = fair_part(&vms[i], s, part, s->slo_floor);
 		/* If that is all there is, age does not matter. */
 		if (musts > capacity)
@@ -656,8 +703,10 @@ static enum wsr_hold may_shrink(const struct wsr_vm *vm,
 
 	if (vm->psi > config->psi_limit && !host_swaps)
 		return WSR_HOLD_STALLS;
-	if (within(vm->pressure_ms, config->shrink_block_ms, now_ms) &&
-	    held(vm) <= s->entitled)
+	/* Others may be worse off by now. */
+	if (within(vm->pressure_ms, host->waits ? config->grow_block_ms :
+						  config->shrink_block_ms,
+		   now_ms) && held(vm) <= s->entitled)
 		return WSR_HOLD_STALLS;
 	if (within(vm->grew_ms, config->shrink_block_ms, now_ms) &&
 	    !host->pressed && !host->waits)
@@ -667,12 +716,12 @@ static enum wsr_hold may_shrink(const struct wsr_vm *vm,
 
 static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 		   const struct wsr_host *host, const struct wsr_config *config,
-		   struct actions *actions, int64_t now_ms)
+		   bool hurry, struct actions *actions, int64_t now_ms)
 {
 	double from = held(vm), desired = vm->why.desired;
-	double least = gate(vm, config) * (host->waits ? WAIT_PART : 1);
+	double least = gate(vm, config) * (hurry ? WAIT_PART : 1);
 	double ms = fmin(now_ms - vm->rate_ms, MAX_STEP_MS);
-	double step = config->shrink_rate * (host->waits ? WAIT_HURRY : 1) *
+	double step = config->shrink_rate * (hurry ? WAIT_HURRY : 1) *
 		      vm->size_bytes * ms / 1000;
 	enum wsr_hold hold;
 	double target;
@@ -794,28 +843,34 @@ static int by_need(const void *a, const void *b)
 /*
  * Do VMs want to grow by more than is free, or is the buffer in use? Then the
  * others give even the little that they have too much, since all of them
- * together may have a lot.
+ * together may have a lot, and they do so faster. If it is VMs that want it,
+ * host->waits.
  */
-static bool some_wait(const struct wsr_host *host, const struct wsr_vm *vms,
-		      const struct wsr_scratch *scratch, size_t nr,
-		      const struct wsr_config *config)
+static bool is_short(struct wsr_host *host, const struct wsr_vm *vms,
+		     const struct wsr_scratch *scratch, size_t nr,
+		     const struct wsr_config *config)
 {
-	double free = (double)host->capacity_bytes - sum_committed(vms, nr);
+	double free_now = (double)host->capacity_bytes - sum_committed(vms, nr);
+	double free = free_now;
+	bool wanted = false;
 
 	for (size_t i = 0; i < nr; i++) {
 		double more = missing(&vms[i], scratch[i].desired);
 
-		if (scratch[i].fixed || more >= gate(&vms[i], config))
+		if (scratch[i].fixed || more > 0)
 			free -= more;
+		wanted |= more >= gate(&vms[i], config) && !scratch[i].fixed;
 	}
-	return free < 0;
+	host->waits |= wanted && free < 0;
+	return free < 0 && (wanted || free_now < 0);
 }
 
 static void take(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 		 const struct wsr_config *config, int64_t now_ms,
 		 struct wsr_scratch *scratch, struct actions *actions)
 {
-	host->waits |= some_wait(host, vms, scratch, nr, config);
+	bool hurry;
+
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_vm *vm = &vms[i];
 
@@ -830,6 +885,7 @@ static void take(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 			vm->target_bytes = vm->why.desired;
 		follow_with_high(vm, config, actions, now_ms);
 	}
+	hurry = is_short(host, vms, scratch, nr, config);
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_vm *vm = &vms[i];
 
@@ -838,7 +894,7 @@ static void take(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 			help_stuck(vm, host, config, actions, now_ms);
 		if (scratch[i].fixed)
 			continue;
-		shrink(vm, &scratch[i], host, config, actions, now_ms);
+		shrink(vm, &scratch[i], host, config, hurry, actions, now_ms);
 	}
 }
 

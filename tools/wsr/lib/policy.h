@@ -205,8 +205,9 @@ enum wsr_stall {
  * @doubted:	the host sees that it uses less than it says: it is not trusted
  *
  * Facts, by wsr_vm_report() and wsr_vm_pressure(): @has_report to
- * @pressure_before_ms. @fixed is memory that can't be reclaimed. @peak_x is the
- * age that its SLO asks for: what it asked for before decays by 5 % a minute,
+ * @pressure_before_ms. @fixed is memory that can't be reclaimed, with @hidden,
+ * that the VM has and its kernel does not report. @peak_x is the age that its SLO
+ * asks for: what it asked for before decays by 5 % a minute,
  * so that a quiet minute is not taken for a quiet VM.
  *
  * Decisions, by wsr_plan(): the rest. @target_bytes is what it may have;
@@ -230,11 +231,14 @@ struct wsr_vm {
 	struct wsr_curve curve;
 	struct wsr_promotions promotions;
 	uint64_t fixed;
+	uint64_t hidden;
+	uint64_t seen_actual_bytes;	/* at the last report */
 	uint64_t free;
 	uint64_t swap_free;
 	uint64_t refaulted;
 	double refault_rate;	/* measured, bytes per second */
 	double refault_average;	/* of the last minute or so */
+	double missed_rate;	/* of the last seconds, see plan.c */
 	double alpha;		/* measured by predicted */
 	int64_t pressure_ms;
 	int64_t pressure_before_ms;
@@ -311,7 +315,7 @@ uint64_t wsr_vm_ceiling(const struct wsr_vm *vm);
  * @used_bytes:		what the VMs may use up together without asking us; it
  *			can be more than there is
  * @waits:		a VM under pressure has not got enough yet, or VMs should
- *			grow by more than is free
+ *			grow by more than there is
  * @cut_x:		the common age at shares of 1
  * @reclaimable_bytes:	how much more would fit with all SLOs held
  * @deficit_bytes:	how much is missing for the SLOs
@@ -379,6 +383,8 @@ struct wsr_scratch {
 	bool fixed;		/* nothing is to be decided */
 	double weight_x;	/* of the shares: added to the common cut */
 	double needed, floor, slo_floor, ceiling, desired;
+	/* Refaults beyond the SLO, see missed() */
+	double missed_rate, missed_ms, missed_most, oldest_ms;
 	double kept_swap_backed;	/* that there is no swap space for */
 	double must;		/* can't be taken, or not be less: in a deficit */
 	double least, most;	/* what the cut by age stays between */

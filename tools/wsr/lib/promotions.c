@@ -63,16 +63,18 @@ static void add_sample(struct wsr_promotions *promotions, unsigned int i,
 }
 
 /*
- * Bytes promoted from above bound @i while the bin's width passed, or -1 if it
- * did not pass yet, or reports are too rare to tell
+ * Bytes promoted from above bound @i while the bin's width passed; 0 if it did
+ * not pass yet. Reports that are too rare to tell: as in a steady state, in which
+ * a bin holds what is promoted meanwhile.
  */
 static double promoted(const struct wsr_promotions *promotions, unsigned int i,
-		       double older_now, double total_now, int64_t now_ms)
+		       double in_bin, double older_now, double total_now,
+		       int64_t now_ms)
 {
 	double width = width_ms(promotions, i), least = -1;
 
 	if (now_ms - promotions->first_ms < width)
-		return -1;
+		return 0;
 	for (unsigned int s = 0; s < WSR_PROMOTIONS_SAMPLES; s++) {
 		const struct wsr_promotions_sample *sample =
 			&promotions->samples[i][s];
@@ -85,7 +87,7 @@ static double promoted(const struct wsr_promotions *promotions, unsigned int i,
 		if (least < 0 || missing < least)
 			least = missing;
 	}
-	return least;
+	return least < 0 ? in_bin : least;
 }
 
 void wsr_promotions_report(struct wsr_promotions *promotions,
@@ -99,6 +101,7 @@ void wsr_promotions_report(struct wsr_promotions *promotions,
 		for (unsigned int i = 0; i < promotions->nr; i++)
 			promotions->bounds_ms[i] = node->bins[i].idle_age_ms;
 		promotions->first_ms = now_ms;
+		promotions->last_ms = now_ms;
 	}
 	/* older[i]: above bound i */
 	for (unsigned int i = node->nr_bins; i--;) {
@@ -107,16 +110,13 @@ void wsr_promotions_report(struct wsr_promotions *promotions,
 		total += (double)node->bins[i].swap_backed_bytes +
 			 node->bins[i].file_backed_bytes;
 	}
-	part = now_ms == promotions->first_ms ? 1 :
-	       1 - exp((promotions->last_ms - now_ms) / AVERAGE_MS);
+	part = 1 - exp((promotions->last_ms - now_ms) / AVERAGE_MS);
 	promotions->last_ms = now_ms;
 	for (unsigned int i = 0; i + 1 < promotions->nr; i++) {
 		double seconds = width_ms(promotions, i) / 1000;
-		double bytes = promoted(promotions, i, older[i + 1], total,
-					now_ms);
+		double bytes = promoted(promotions, i, older[i] - older[i + 1],
+					older[i + 1], total, now_ms);
 
-		if (bytes < 0)
-			bytes = older[i] - older[i + 1];
 		promotions->rates[i] += (bytes / seconds -
 					 promotions->rates[i]) * part;
 		add_sample(promotions, i, older[i], total, now_ms);

@@ -13,9 +13,8 @@
  *		    - what all ages together have become less
  *
  * Memory that an application left behind at once, and that gets old in one
- * piece, is not a promotion at any age. One report alone can't tell: in a steady
- * state a bin holds just what is promoted while its width passes, and that is
- * taken for a bin until that time has passed for the first time.
+ * piece, is not a promotion at any age. One report alone can't tell: nothing is
+ * known of a bin until its width has passed for the first time.
  */
 #ifndef WSR_PROMOTIONS_H
 #define WSR_PROMOTIONS_H

@@ -326,7 +326,8 @@ static void gather(struct sim *sim, size_t i)
 
 static void recentre(struct sim *sim, size_t i)
 {
-	if (wsr_recentre(sim->bounds_ms[i], sim->options->nr_bins - 1,
+	if (sim->vms[i].why.desired &&
+	    wsr_recentre(sim->bounds_ms[i], sim->options->nr_bins - 1,
 			 sim->vms[i].why.cut_x,
 			 wsr_x_of_ms(sim->options->config.wss_age_ms)))
 		sim->reported[i] = false;

@@ -34,6 +34,9 @@
 #define REFAULT_MS	60000
 #define REFAULT_PART	0.8	/* of what is tolerated */
 
+/* Not more than this part of a VM is out of its kernel's sight. */
+#define MAX_HIDDEN_PART	0.125
+
 /* The sum of the parts may be off by this part of the total. */
 #define SUM_ERROR	0.1
 
@@ -43,7 +46,7 @@ void wsr_config_init(struct wsr_config *config)
 		.buffer_part = 0.04,
 		.headroom_part = 0.05,
 		.min_age_ms = 10000,
-		.active_age_ms = 30000,
+		.active_age_ms = 20000,
 		.wss_age_ms = 120000,
 		.psi_limit = 0.01,
 		.shrink_rate = 0.01,
@@ -54,7 +57,7 @@ void wsr_config_init(struct wsr_config *config)
 		.grace_ms = 60000,
 		.stale_ms = 60000,
 		.up_ms = 5000,
-		.down_ms = 60000,
+		.down_ms = 10000,
 		.pressure_bytes = 256 * MIB,
 		.pressure_part = 0.2,
 		.pressure_again_ms = 10000,
@@ -119,11 +122,14 @@ static void forget(struct wsr_vm *vm)
 	vm->first_report_ms = WSR_NEVER;
 	vm->report_ms = WSR_NEVER;
 	vm->fixed = 0;
+	vm->hidden = 0;
+	vm->seen_actual_bytes = 0;
 	vm->free = 0;
 	vm->swap_free = 0;
 	vm->refaulted = 0;
 	vm->refault_rate = 0;
 	vm->refault_average = 0;
+	vm->missed_rate = 0;
 	vm->alpha = 1;
 	vm->peak_x = 0;
 	memset(&vm->curve, 0, sizeof(vm->curve));
@@ -224,11 +230,11 @@ static double weight(int64_t elapsed_ms, uint32_t constant_ms)
  * How many of the pages that are gone from above the cut come back? Only to be
  * seen where reclaim goes on: where there is almost no free memory.
  */
-static void measure_refaults(struct wsr_vm *vm, const struct report_node *node,
-			     int64_t elapsed_ms)
+static void measure_refaults(struct wsr_vm *vm, const struct wsr_config *config,
+			     const struct report_node *node, int64_t elapsed_ms)
 {
 	double predicted = vm->why.refault_rate / vm->alpha;
-	double measured;
+	double measured, more;
 
 	if (node->refaulted_bytes < vm->refaulted || elapsed_ms <= 0)
 		return;
@@ -236,6 +242,9 @@ static void measure_refaults(struct wsr_vm *vm, const struct report_node *node,
 			   (elapsed_ms / 1000.0);
 	vm->refault_average += (vm->refault_rate - vm->refault_average) *
 			       weight(elapsed_ms, REFAULT_MS);
+	more = vm->refault_rate - vm->missed_rate;
+	vm->missed_rate += more * weight(elapsed_ms, more > 0 ?
+					 config->up_ms : config->down_ms);
 	if (!(predicted > 0) || vm->why.cut_x >= WSR_GRID_MAX_X ||
 	    node->free_bytes > node->total_bytes / 8)
 		return;
@@ -264,10 +273,27 @@ static void set_slo_age(struct wsr_vm *vm, const struct wsr_config *config,
 	double limit = vm->config->slo * wsr_vm_working_set(vm, config) / 60;
 	double x = wsr_promotions_x(&vm->promotions, limit / vm->alpha);
 
-	if (vm->refault_average > REFAULT_PART * limit && vm->why.cut_x < WSR_GRID_MAX_X)
+	if (fmin(vm->refault_average, vm->refault_rate) >
+	    REFAULT_PART * limit && vm->why.cut_x < WSR_GRID_MAX_X)
 		x = fmax(x, fmin(vm->peak_x + elapsed_ms * PEAK_RAISE,
 				 vm->why.cut_x + 2));
 	vm->peak_x = fmax(vm->peak_x - elapsed_ms * PEAK_DECAY, x);
+}
+
+/*
+ * What the VM has, and its kernel's page allocator never had: firmware, the
+ * kernel itself. To be seen while the balloon is where it was at the report
+ * before.
+ */
+static void measure_hidden(struct wsr_vm *vm, double total)
+{
+	double hidden = vm->actual_bytes - total;
+
+	if (vm->config->actuator == WSR_BALLOON &&
+	    (vm->actual_bytes == vm->seen_actual_bytes || !vm->has_report))
+		vm->hidden = fmin(fmax(hidden, 0),
+				  MAX_HIDDEN_PART * vm->size_bytes);
+	vm->seen_actual_bytes = vm->actual_bytes;
 }
 
 const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
@@ -276,7 +302,7 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 	const char *wrong = check_report(vm, node);
 	struct wsr_curve latest;
 	int64_t elapsed_ms = 0;
-	uint64_t balloon;
+	double balloon;
 
 	if (wrong)
 		return wrong;
@@ -287,7 +313,7 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 	wsr_promotions_report(&vm->promotions, node, now_ms);
 	if (vm->has_report) {
 		elapsed_ms = now_ms - vm->report_ms;
-		measure_refaults(vm, node, elapsed_ms);
+		measure_refaults(vm, config, node, elapsed_ms);
 		wsr_curve_smooth(&vm->curve, &latest,
 				 weight(elapsed_ms, config->up_ms),
 				 weight(elapsed_ms, config->down_ms));
@@ -295,15 +321,16 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 		vm->curve = latest;
 		vm->first_report_ms = now_ms;
 	}
+	balloon = 0;
+	if (vm->deflate_on_oom && vm->size_bytes > vm->actual_bytes)
+		balloon = fmin(vm->size_bytes - vm->actual_bytes,
+			       node->kernel_bytes);
+	measure_hidden(vm, node->total_bytes - balloon);
 	vm->has_report = true;
 	vm->warming_up = node->warming_up;
 	vm->report_ms = now_ms;
-	vm->fixed = node->unevictable_bytes + node->kernel_bytes;
-	balloon = vm->size_bytes > vm->actual_bytes ?
-		  vm->size_bytes - vm->actual_bytes : 0;
-	if (vm->deflate_on_oom)
-		vm->fixed -= balloon < node->kernel_bytes ? balloon :
-							   node->kernel_bytes;
+	vm->fixed = node->unevictable_bytes + node->kernel_bytes - balloon +
+		    vm->hidden;
 	vm->free = node->free_bytes;
 	vm->swap_free = node->swap_free_bytes;
 	vm->refaulted = node->refaulted_bytes;

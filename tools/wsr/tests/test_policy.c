@@ -241,9 +241,9 @@ static void test_recentred_bounds(void **state)
 		wsr_first_bounds(first, nr);
 		memcpy(bounds, first, sizeof(bounds));
 		for (unsigned int b = 0; b < nr; b++) {
-			check(first[b] >= (b ? first[b - 1] + 1 : 1000));
+			check(first[b] >= (b ? first[b - 1] + 1 : 4000));
 			check(first[b] <= 16384000);
-			known |= fabs(wsr_x_of_ms(first[b]) - cut_x) < 3;
+			known |= fabs(wsr_x_of_ms(first[b]) - cut_x) < 0.9;
 		}
 		check(wsr_recentre(bounds, nr, cut_x, keep_x) == !known);
 		if (known) {
@@ -545,15 +545,16 @@ static void check_shrink(const struct fleet *fleet, const struct fleet *before,
 	check(!stale(fleet, vm, now_ms));
 	check(vm->psi <= fleet->config.psi_limit || host_swaps);
 	/* Its own word does not get it more than its part, nor than its max. */
-	check(!recent(vm->pressure_ms, fleet->config.shrink_block_ms, now_ms) ||
+	check(!recent(vm->pressure_ms, host->waits ?
+		      fleet->config.grow_block_ms :
+		      fleet->config.shrink_block_ms, now_ms) ||
 	      host->deficit_bytes > 0 || from > wsr_vm_ceiling(vm));
 	check(!recent(old->grew_ms, fleet->config.shrink_block_ms, now_ms) ||
 	      host->pressed || host->waits);
 	check(vm->target_bytes >= floor(lowest(vm)));
 	check(vm->target_bytes >= vm->why.desired - 1);
 	check(from - vm->target_bytes <=
-	      fleet->config.shrink_rate * (host->waits ? 5 : 1) *
-	      vm->size_bytes * seconds + 1);
+	      5 * fleet->config.shrink_rate * vm->size_bytes * seconds + 1);
 }
 
 static void check_action(const struct fleet *fleet, const struct fleet *before,

@@ -29,9 +29,13 @@
 #define PRESSED_MS	5000
 /* Other bins cost a search for samples in the guest: not often. */
 #define BOUNDS_MS	120000
-/* An unsolicited report is pressure if refaults are so much above the SLO. */
+/*
+ * A report is pressure if refaults are so much above the SLO, and no more memory
+ * is free than kernels keep free for themselves.
+ */
 #define PRESSURE_SLO	10
-#define PRESSURE_FREE	32	/* and less than 1/32 of memory is free */
+#define PRESSURE_FREE	(16 << 20)
+#define PRESSURE_FREE_PART	32
 
 struct managed *manager_find(struct manager *manager, const char *name)
 {
@@ -181,12 +185,23 @@ static void on_changed(struct vm *vm)
 	trace_vm(manager, managed);
 }
 
-static bool is_pressure(const struct wsr_vm *plan, const struct report *report)
+/*
+ * One that was asked for tells the same as one that was not, but it comes every
+ * few seconds: it must not look as if the guest was short again and again.
+ */
+static bool is_pressure(const struct wsr_vm *plan,
+			const struct wsr_config *config,
+			const struct report *report, int64_t now_ms)
 {
 	double tolerated = plan->config->slo * plan->why.wss / 60;
+	uint64_t kept_free = report->guest.total_bytes / PRESSURE_FREE_PART;
 
-	return !report->request_id &&
-	       plan->free < report->guest.total_bytes / PRESSURE_FREE &&
+	if (report->request_id && plan->pressure_ms != WSR_NEVER &&
+	    now_ms - plan->pressure_ms < config->pressure_again_ms)
+		return false;
+	if (kept_free < PRESSURE_FREE)
+		kept_free = PRESSURE_FREE;
+	return plan->free < kept_free &&
 	       plan->refault_rate > PRESSURE_SLO * tolerated;
 }
 
@@ -246,7 +261,7 @@ static void on_report(struct vm *vm, const struct report *report)
 				 vm->guest.data_ms))
 		return;
 	recentre(manager, managed, plan, now_ms);
-	if (is_pressure(plan, report)) {
+	if (is_pressure(plan, &manager->config->policy, report, now_ms)) {
 		trace_pressure(manager, managed);
 		wsr_vm_pressure(plan, now_ms);
 		plan_soon(manager);
