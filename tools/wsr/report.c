@@ -111,8 +111,8 @@ static int add(uint64_t *sum, uint64_t bytes, char *error)
 	return 0;
 }
 
-static int parse_bins(struct json_object *json, struct report_node *node,
-		      char *error)
+int report_parse_bins(struct json_object *json, struct report_node *node,
+		      char error[REPORT_ERROR])
 {
 	struct json_object *array, *entry;
 	uint64_t previous_ms = 0;
@@ -121,6 +121,7 @@ static int parse_bins(struct json_object *json, struct report_node *node,
 
 	if (get_array(json, "bins", REPORT_MAX_BINS, &array, error))
 		return -1;
+	node->lru_bytes = 0;
 	node->nr_bins = json_object_array_length(array);
 	if (node->nr_bins < 2) {
 		snprintf(error, REPORT_ERROR, "fewer than 2 bins");
@@ -175,7 +176,7 @@ static int parse_node(struct json_object *json, struct report_node *node,
 			       node_field(node, i), error))
 			return -1;
 	}
-	return parse_bins(json, node, error);
+	return report_parse_bins(json, node, error);
 }
 
 /* Add @node to @guest, the sum so far, which has seen at least one node. */
@@ -290,20 +291,12 @@ static void put_number(struct json_object *object, const char *name,
 	json_object_object_add(object, name, json_object_new_uint64(value));
 }
 
-static struct json_object *node_to_json(const struct report_node *node)
+struct json_object *report_bins_to_json(const struct report_node *node)
 {
-	struct json_object *json = json_object_new_object();
 	struct json_object *bins = json_object_new_array();
 	struct json_object *bin;
 	size_t i;
 
-	if (node->node_id != REPORT_ALL_NODES)
-		put_number(json, "node-id", node->node_id);
-	json_object_object_add(json, "warming-up",
-			       json_object_new_boolean(node->warming_up));
-	put_number(json, "age-ms", node->age_ms);
-	for (i = 0; i < NR_NODE_FIELDS; i++)
-		put_number(json, node_fields[i].name, node_value(node, i));
 	for (i = 0; i < node->nr_bins; i++) {
 		bin = json_object_new_object();
 		if (node->bins[i].idle_age_ms != REPORT_OPEN_BIN)
@@ -315,7 +308,22 @@ static struct json_object *node_to_json(const struct report_node *node)
 			   node->bins[i].file_backed_bytes);
 		json_object_array_add(bins, bin);
 	}
-	json_object_object_add(json, "bins", bins);
+	return bins;
+}
+
+static struct json_object *node_to_json(const struct report_node *node)
+{
+	struct json_object *json = json_object_new_object();
+	size_t i;
+
+	if (node->node_id != REPORT_ALL_NODES)
+		put_number(json, "node-id", node->node_id);
+	json_object_object_add(json, "warming-up",
+			       json_object_new_boolean(node->warming_up));
+	put_number(json, "age-ms", node->age_ms);
+	for (i = 0; i < NR_NODE_FIELDS; i++)
+		put_number(json, node_fields[i].name, node_value(node, i));
+	json_object_object_add(json, "bins", report_bins_to_json(node));
 	return json;
 }
 

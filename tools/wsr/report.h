@@ -99,6 +99,16 @@ struct report_state {
 int report_parse(struct json_object *json, struct report *report,
 		 char error[REPORT_ERROR]);
 
+/**
+ * report_parse_bins - only the bins of a node
+ * @json:	an object with "bins"
+ * @node:	its bins and lru_bytes are set
+ *
+ * Return: 0 or -1, as report_parse().
+ */
+int report_parse_bins(struct json_object *json, struct report_node *node,
+		      char error[REPORT_ERROR]);
+
 /** report_copy - assign, but only touch the nodes that @from has */
 void report_copy(struct report *to, const struct report *from);
 
@@ -111,6 +121,9 @@ int report_parse_state(struct json_object *json, struct report_state *state,
  * Return: a new object, to be released with json_object_put().
  */
 struct json_object *report_to_json(const struct report *report);
+
+/** report_bins_to_json - only the bins of a node: a list */
+struct json_object *report_bins_to_json(const struct report_node *node);
 
 /** report_bin_start_ms - the least idle age of a page in bin @bin */
 uint64_t report_bin_start_ms(const struct report_node *node, unsigned int bin);

@@ -21,31 +21,16 @@
 #include "replay.h"
 #include "simulate.h"
 
-static const char *socket_path = "/run/wsr/control";
+static const char *socket_path = CLIENT_SOCKET;
 static bool as_json;
 
 static void print_host(struct json_object *host)
 {
-	char total[TEXT_SHORT], other[TEXT_SHORT], buffer[TEXT_SHORT];
-	char capacity[TEXT_SHORT], more[TEXT_SHORT], age[TEXT_SHORT];
+	struct text text = { 0 };
 
-	printf("host %s: others %s, buffer %s, for VMs %s\n",
-	       text_bytes(total, get_bytes(host, "total-bytes")),
-	       text_bytes(other, get_bytes(host, "other-bytes")),
-	       text_bytes(buffer, get_bytes(host, "buffer-bytes")),
-	       text_bytes(capacity, get_bytes(host, "capacity-bytes")));
-	if (get_bytes(host, "deficit-bytes"))
-		printf("%s are missing for the SLOs: migrate a VM, or give it less\n",
-		       text_bytes(more, get_bytes(host, "deficit-bytes")));
-	else
-		printf("%s more would fit with all SLOs held; %s%s\n",
-		       text_bytes(more, get_bytes(host, "reclaimable-bytes")),
-		       get_number(host, "cut-age-s") < 0 ?
-		       "all that is used fits" : "common cut at ",
-		       get_number(host, "cut-age-s") < 0 ? "" :
-		       age_text(age, get_number(host, "cut-age-s")));
-	if (json_object_get_boolean(get(host, "dry-run")))
-		puts("dry run: nothing of this is done");
+	answer_host(&text, host);
+	fputs(text.failed ? "out of memory\n" : text.data, stdout);
+	text_free(&text);
 }
 
 static int status(char **arguments)
@@ -67,14 +52,14 @@ static int status(char **arguments)
 		struct json_object *vm = json_object_array_get_idx(vms, i);
 		char size[TEXT_SHORT], actual[TEXT_SHORT], target[TEXT_SHORT];
 		char desired[TEXT_SHORT], working[TEXT_SHORT], cut[TEXT_SHORT];
-		const char *hold = get_text(vm, "hold");
+		char why[ANSWER_WHY];
 
 		if (!get(vm, "size-bytes")) {
 			printf("%-20s %s %s\n", get_text(vm, "name"),
 			       get_text(vm, "state"), get_text(vm, "why"));
 			continue;
 		}
-		printf("%-20s %9s %9s %9s %9s %9s %8s  %s%s%s\n",
+		printf("%-20s %9s %9s %9s %9s %9s %8s  %s\n",
 		       get_text(vm, "name"),
 		       text_bytes(size, get_bytes(vm, "size-bytes")),
 		       text_bytes(actual, get_bytes(vm, "actual-bytes")),
@@ -83,11 +68,7 @@ static int status(char **arguments)
 		       get(vm, "working-set-bytes") ?
 		       text_bytes(working, get_bytes(vm, "working-set-bytes")) :
 		       "-", age_text(cut, get_number(vm, "cut-age-s")),
-		       get_text(vm, "reason"),
-		       strcmp(hold, "none") && strcmp(hold, "settled") ?
-		       ", held: " : "",
-		       strcmp(hold, "none") && strcmp(hold, "settled") ?
-		       hold : "");
+		       answer_why(why, vm));
 	}
 	json_object_put(answer);
 	return 0;
@@ -315,7 +296,7 @@ static void print_usage(FILE *file)
 	      "  simulate [--policy NAME] [--set KEY=VALUE]... [--overcommit N,N...]\n"
 	      "           [--mixes N] [--vms N] [--seed N] [--phases] | --list\n"
 	      "                     policies on hosts with synthetic guests\n"
-	      "\n  -s, --socket=PATH  of wsrd (default /run/wsr/control)\n"
+	      "\n  -s, --socket=PATH  of wsrd (default " CLIENT_SOCKET ")\n"
 	      "  -j, --json         for programs\n"
 	      "  -h, --help         show this\n", file);
 }

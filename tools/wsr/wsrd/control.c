@@ -174,17 +174,77 @@ static struct json_object *error_json(const char *text)
 	return object;
 }
 
+/* The bounds of bins that a request names; without them there are no bins. */
+static int request_bins(struct json_object *request, struct report_node *node)
+{
+	struct json_object *array, *entry;
+	int64_t before_ms = 0, bound_ms;
+	size_t nr;
+
+	node->nr_bins = 0;
+	if (!json_object_object_get_ex(request, "idle-ages-ms", &array))
+		return 0;
+	if (!json_object_is_type(array, json_type_array))
+		return -1;
+	nr = json_object_array_length(array);
+	if (nr < 1 || nr >= REPORT_MAX_BINS)
+		return -1;
+	for (size_t i = 0; i < nr; i++) {
+		entry = json_object_array_get_idx(array, i);
+		bound_ms = json_object_is_type(entry, json_type_int) ?
+			   json_object_get_int64(entry) : 0;
+		if (bound_ms <= before_ms || bound_ms > UINT32_MAX)
+			return -1;
+		node->bins[i].idle_age_ms = bound_ms;
+		before_ms = bound_ms;
+	}
+	node->bins[nr].idle_age_ms = REPORT_OPEN_BIN;
+	node->nr_bins = nr + 1;
+	return 0;
+}
+
+static void fill_bins(struct report_node *node, const struct wsr_curve *curve)
+{
+	double before[WSR_NR_KINDS] = { 0 }, younger[WSR_NR_KINDS];
+
+	for (unsigned int i = 0; i < node->nr_bins; i++) {
+		struct report_bin *bin = &node->bins[i];
+
+		for (int kind = 0; kind < WSR_NR_KINDS; kind++)
+			younger[kind] = i + 1 == node->nr_bins ?
+				curve->total[kind] :
+				wsr_curve_younger(curve, kind,
+						  wsr_x_of_ms(bin->idle_age_ms));
+		bin->swap_backed_bytes = younger[WSR_SWAP_BACKED] -
+					 before[WSR_SWAP_BACKED];
+		bin->file_backed_bytes = younger[WSR_FILE_BACKED] -
+					 before[WSR_FILE_BACKED];
+		memcpy(before, younger, sizeof(before));
+	}
+}
+
 static struct json_object *answer_status(struct manager *manager,
 					 struct json_object *request)
 {
-	struct json_object *object = json_object_new_object();
-	struct json_object *array = json_object_new_array();
+	struct json_object *object, *array, *vm;
+	const struct wsr_vm *plan;
+	struct report_node node;
 
-	(void)request;
+	if (request_bins(request, &node))
+		return error_json("\"idle-ages-ms\" must be 1 to 15 numbers that increase");
+	object = json_object_new_object();
+	array = json_object_new_array();
 	json_object_object_add(object, "host", host_json(manager));
-	for (size_t i = 0; i < manager->nr_vms; i++)
-		json_object_array_add(array, vm_json(manager,
-						     manager->vms[i]));
+	for (size_t i = 0; i < manager->nr_vms; i++) {
+		vm = vm_json(manager, manager->vms[i]);
+		plan = manager_plan(manager, manager->vms[i]);
+		if (node.nr_bins && plan && plan->has_report) {
+			fill_bins(&node, &plan->curve);
+			json_object_object_add(vm, "bins",
+					       report_bins_to_json(&node));
+		}
+		json_object_array_add(array, vm);
+	}
 	json_object_object_add(object, "vms", array);
 	return object;
 }

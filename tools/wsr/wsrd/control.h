@@ -4,8 +4,12 @@
  * direction.
  *
  *	{"command": "status"}
+ *	{"command": "status", "idle-ages-ms": [5000, 60000]}
  *	{"command": "explain", "vm": "web1"}
  *	{"command": "set", "vm": "web1", "key": "shares", "value": "2"}
+ *
+ * With "idle-ages-ms", status has the "bins" of each VM with these bounds, as in
+ * a report, out of what wsrd makes of all its reports.
  *
  * The answer has "error" with a text, or what control_answer() puts into it.
  */
