@@ -131,6 +131,7 @@ static int put_text(const struct text *text, int row, int rows)
 	return row;
 }
 
+/* The list has @rows rows at most. */
 static int draw_list(struct text *text, const struct screen_content *content,
 		     int row, int rows)
 {
@@ -144,7 +145,7 @@ static int draw_list(struct text *text, const struct screen_content *content,
 		first_in_list = content->selected - shown + 1;
 
 	text_clear(text);
-	view_list_header(text);
+	view_list_header(text, content->host);
 	for (i = first_in_list; i < first_in_list + shown; i++)
 		view_guest_line(text, &content->guests[i],
 				i == content->selected);
@@ -167,12 +168,32 @@ static void draw_title(struct text *text, const struct screen_content *content)
 	text_newline(text);
 }
 
-void screen_draw(const struct screen_content *content)
+static void
+draw_guests(struct text *text, const struct screen_content *content, int row,
+	    int rows)
 {
 	const struct view_guest *guest = &content->guests[content->selected];
+	bool list = content->host || content->nr_guests > 1;
+	int third = rows / 3 > 3 ? rows / 3 : 3;
+
+	if (list && content->nr_guests)
+		row = draw_list(text, content, row, third);
+	if (rows > 24)
+		row++;
+	text_clear(text);
+	if (content->nr_guests) {
+		view_guest_full(text, guest);
+		text_newline(text);
+		view_heatmap(text, guest);
+	}
+	put_text(text, row, rows - row);
+}
+
+void screen_draw(const struct screen_content *content)
+{
 	struct text text = { .utf8 = utf8_locale, .styled = true };
 	int rows = LINES - 1;	/* the last one is for the keys */
-	int row, list;
+	int row;
 
 	text.width = COLS;
 	erase();
@@ -183,17 +204,9 @@ void screen_draw(const struct screen_content *content)
 		view_help(&text);
 		put_text(&text, row + 1, rows - row - 1);
 	} else {
-		if (content->nr_guests > 1) {
-			list = rows / 3 > 3 ? rows / 3 : 3;
-			row = draw_list(&text, content, row, list);
-		}
-		if (rows > 24)
-			row++;
-		text_clear(&text);
-		view_guest_full(&text, guest);
-		text_newline(&text);
-		view_heatmap(&text, guest);
-		put_text(&text, row, rows - row);
+		if (content->host)
+			row = put_text(content->host, row, rows - row);
+		draw_guests(&text, content, row, rows);
 	}
 	text_clear(&text);
 	text_style(&text, TEXT_TITLE);

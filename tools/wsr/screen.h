@@ -22,12 +22,14 @@ enum screen_key {
 
 /**
  * struct screen_content - what to draw
+ * @host:	lines about the host, NULL: guests have no plans
  * @guests:	@nr_guests of them
  * @selected:	which one is shown in full
  * @activity:	what is being done, for people
  * @clock:	the time, for people
  */
 struct screen_content {
+	const struct text *host;
 	const struct view_guest *guests;
 	unsigned int nr_guests;
 	unsigned int selected;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a guest's report looks like as text. Pure.
+ * What a guest's report, or wsrd's decision, looks like as text. Pure.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +21,14 @@
 #define LIST_TOTAL	38
 #define LIST_FREE	49
 #define LIST_IDLE	60
+
+/* Columns of the list of VMs of wsrd. */
+#define PLAN_SIZE	16
+#define PLAN_ACTUAL	25
+#define PLAN_TARGET	34
+#define PLAN_WORKING	43
+#define PLAN_BAR	53
+#define PLAN_WHY	24	/* "equal-age, held: no-free" */
 
 static const char *bar_swap(const struct text *text)
 {
@@ -162,27 +170,19 @@ static void add_bins(struct text *text, const struct report_node *node)
 	text_newline(text);
 }
 
+struct figure {
+	const char *name;
+	uint64_t bytes;
+};
+
 /* "total 1.95 GiB  free ...", broken between figures where the line ends. */
-static void add_figures(struct text *text, const struct report_node *node)
+static void add_figures(struct text *text, const struct figure *figures,
+			size_t nr)
 {
-	const struct {
-		const char *name;
-		uint64_t bytes;
-	} figures[] = {
-		{ "total", node->total_bytes },
-		{ "LRU", node->lru_bytes },
-		{ "free", node->free_bytes },
-		{ "unevictable", node->unevictable_bytes },
-		{ "kernel", node->kernel_bytes },
-		{ "reclaimable slab", node->slab_reclaimable_bytes },
-		{ "swap free", node->swap_free_bytes },
-		{ "refaulted", node->refaulted_bytes },
-	};
 	char bytes[TEXT_SHORT], figure[2 * TEXT_SHORT];
-	unsigned int i;
 	int len;
 
-	for (i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+	for (size_t i = 0; i < nr; i++) {
 		len = snprintf(figure, sizeof(figure), "%s %s",
 			       figures[i].name,
 			       text_bytes(bytes, figures[i].bytes));
@@ -192,6 +192,51 @@ static void add_figures(struct text *text, const struct report_node *node)
 		text_pad(text, text->column ? text->column + 2 : AGE_COLUMN);
 		text_add(text, figure);
 	}
+	text_newline(text);
+}
+
+static void add_node_figures(struct text *text, const struct report_node *node)
+{
+	const struct figure figures[] = {
+		{ "total", node->total_bytes },
+		{ "LRU", node->lru_bytes },
+		{ "free", node->free_bytes },
+		{ "unevictable", node->unevictable_bytes },
+		{ "kernel", node->kernel_bytes },
+		{ "reclaimable slab", node->slab_reclaimable_bytes },
+		{ "swap free", node->swap_free_bytes },
+		{ "refaulted", node->refaulted_bytes },
+	};
+
+	add_figures(text, figures, sizeof(figures) / sizeof(figures[0]));
+}
+
+static void add_plan(struct text *text, const struct view_plan *plan,
+		     uint64_t data_age_ms)
+{
+	const struct figure sizes[] = {
+		{ "size", plan->size_bytes },
+		{ "actual", plan->actual_bytes },
+		{ "target", plan->target_bytes },
+		{ "desired", plan->desired_bytes },
+	}, usage[] = {
+		{ "working set", plan->working_set_bytes },
+		{ "free", plan->free_bytes },
+		{ "refaults per second", plan->refault_rate },
+	};
+	char age[TEXT_SHORT];
+
+	add_figures(text, sizes, sizeof(sizes) / sizeof(sizes[0]));
+	if (plan->has_report)
+		add_figures(text, usage, sizeof(usage) / sizeof(usage[0]));
+	text_pad(text, AGE_COLUMN);
+	text_add(text, plan->why);
+	if (plan->cut_ms >= 0)
+		text_printf(text, "; keeps what is younger than %s",
+			    text_ago(age, plan->cut_ms));
+	if (plan->has_report)
+		text_printf(text, "; ages: %s, %s old", plan->source,
+			    text_ago(age, data_age_ms));
 	text_newline(text);
 }
 
@@ -229,10 +274,27 @@ static void add_state(struct text *text, const struct view_guest *guest)
 	text_style(text, TEXT_NORMAL);
 }
 
-void view_guest_full(struct text *text, const struct view_guest *guest)
+static void add_report(struct text *text, const struct view_guest *guest)
 {
 	const struct report *report = guest->report;
 	char ago[TEXT_SHORT];
+
+	text_pad(text, AGE_COLUMN);
+	text_printf(text, "data %s old, report %" PRIu64 " %s at %s",
+		    text_ago(ago, guest->data_age_ms), report->sequence,
+		    report->request_id ? "(requested)" : "(unsolicited)",
+		    guest->received);
+	text_newline(text);
+	if (report->guest.warming_up)
+		text_wrapped(text, AGE_COLUMN,
+			     "The guest has not watched its memory for long enough: the ages are estimates.");
+	add_node_figures(text, &report->guest);
+	add_nodes(text, report);
+}
+
+void view_guest_full(struct text *text, const struct view_guest *guest)
+{
+	const struct report *report = guest->report;
 
 	text_style(text, TEXT_TITLE);
 	text_add(text, guest->name);
@@ -244,28 +306,20 @@ void view_guest_full(struct text *text, const struct view_guest *guest)
 		text_add(text, ", warming up");
 		text_style(text, TEXT_NORMAL);
 	}
-	text_printf(text, "  (%s)", guest->where);
+	if (guest->where)
+		text_printf(text, "  (%s)", guest->where);
 	text_newline(text);
 	if (guest->why)
 		text_wrapped(text, AGE_COLUMN, guest->why);
-	if (!report)
+	if (guest->plan)
+		add_plan(text, guest->plan, guest->data_age_ms);
+	if (report)
+		add_report(text, guest);
+	if (!guest->node)
 		return;
-
-	text_pad(text, AGE_COLUMN);
-	text_printf(text, "data %s old, report %" PRIu64 " %s at %s",
-		    text_ago(ago, guest->data_age_ms), report->sequence,
-		    report->request_id ? "(requested)" : "(unsolicited)",
-		    guest->received);
 	text_newline(text);
-	if (report->guest.warming_up)
-		text_wrapped(text, AGE_COLUMN,
-			     "The guest has not watched its memory for long enough: the ages are estimates.");
-	add_figures(text, &report->guest);
-	add_nodes(text, report);
-	text_newline(text);
-	add_bins(text, &report->guest);
+	add_bins(text, guest->node);
 }
-
 /* Shades by the least share in percent. */
 static const struct {
 	unsigned int percent;
@@ -366,8 +420,41 @@ void view_heatmap(struct text *text, const struct view_guest *guest)
 	add_heat_legend(text);
 }
 
-void view_list_header(struct text *text)
+/* Where the reason begins in the list of VMs, behind the bar */
+static unsigned int why_column(const struct text *text)
 {
+	unsigned int width = text->width ? text->width : 80;
+
+	return width > PLAN_BAR + LEAST_BAR + 2 + PLAN_WHY ?
+	       width - PLAN_WHY : PLAN_BAR + LEAST_BAR + 2;
+}
+
+static void list_plan_header(struct text *text)
+{
+	text_style(text, TEXT_TITLE);
+	text_add(text, "  VM");
+	text_pad(text, PLAN_SIZE);
+	text_add(text, "    size");
+	text_pad(text, PLAN_ACTUAL);
+	text_add(text, "  actual");
+	text_pad(text, PLAN_TARGET);
+	text_add(text, "  target");
+	text_pad(text, PLAN_WORKING);
+	text_add(text, " working");
+	text_pad(text, PLAN_BAR);
+	text_add(text, "new..old");
+	text_pad(text, why_column(text));
+	text_add(text, "why");
+	text_style(text, TEXT_NORMAL);
+	text_newline(text);
+}
+
+void view_list_header(struct text *text, bool plans)
+{
+	if (plans) {
+		list_plan_header(text);
+		return;
+	}
 	text_style(text, TEXT_TITLE);
 	text_add(text, "  guest");
 	text_pad(text, LIST_STATE);
@@ -394,20 +481,59 @@ static void add_until(struct text *text, const char *string,
 	text->width = width;
 }
 
-void view_guest_line(struct text *text, const struct view_guest *guest,
-		     bool selected)
+/* All of @node's memory, new at the left, the older the lighter. */
+static void add_age_bar(struct text *text, const struct report_node *node,
+			unsigned int width)
+{
+	uint64_t younger = report_bin_bytes(node, 0);
+	unsigned int bin = 0, i;
+
+	text_style(text, TEXT_HEAT);
+	for (i = 0; i < width && node->lru_bytes; i++) {
+		/* The bin that the middle of this column lies in */
+		while (bin + 1 < node->nr_bins &&
+		       younger <= (i + 0.5) / width * node->lru_bytes)
+			younger += report_bin_bytes(node, ++bin);
+		text_add(text, shade(text, NR_SHADES - 1 - bin *
+				     (NR_SHADES - 2) / (node->nr_bins - 1)));
+	}
+	text_style(text, TEXT_NORMAL);
+}
+
+static void add_plan_line(struct text *text, const struct view_guest *guest)
+{
+	const struct view_plan *plan = guest->plan;
+	unsigned int why = why_column(text);
+
+	text_pad(text, PLAN_SIZE);
+	add_bytes(text, plan->size_bytes, BYTES_WIDTH);
+	text_pad(text, PLAN_ACTUAL);
+	add_bytes(text, plan->actual_bytes, BYTES_WIDTH);
+	text_pad(text, PLAN_TARGET);
+	add_bytes(text, plan->target_bytes, BYTES_WIDTH);
+	text_pad(text, PLAN_WORKING);
+	if (plan->has_report)
+		add_bytes(text, plan->working_set_bytes, BYTES_WIDTH);
+	text_pad(text, PLAN_BAR);
+	if (guest->node)
+		add_age_bar(text, guest->node, why - 2 - PLAN_BAR);
+	text_pad(text, why);
+	if (guest->healthy)
+		text_add(text, plan->why);
+	else
+		add_state(text, guest);
+}
+
+static void add_report_line(struct text *text, const struct view_guest *guest)
 {
 	char bound[TEXT_SHORT];
 
-	text_style(text, selected ? TEXT_TITLE : TEXT_NORMAL);
-	text_add(text, selected ? "> " : "  ");
-	add_until(text, guest->name, LIST_STATE - 1);
 	text_pad(text, LIST_STATE);
 	text_style(text, guest->healthy ? TEXT_GOOD : TEXT_BAD);
 	add_until(text, guest->state, LIST_TOTAL - 1);
 	text_style(text, TEXT_NORMAL);
-	if (guest->report) {
-		const struct report_node *node = &guest->report->guest;
+	if (guest->node) {
+		const struct report_node *node = guest->node;
 		unsigned int last = node->nr_bins - 1;
 
 		text_pad(text, LIST_TOTAL);
@@ -419,6 +545,20 @@ void view_guest_line(struct text *text, const struct view_guest *guest,
 			    text_bound(bound, report_bin_start_ms(node, last)));
 		add_bytes(text, report_bin_bytes(node, last), 0);
 	}
+}
+
+void view_guest_line(struct text *text, const struct view_guest *guest,
+		     bool selected)
+{
+	text_style(text, selected ? TEXT_TITLE : TEXT_NORMAL);
+	text_add(text, selected ? "> " : "  ");
+	add_until(text, guest->name,
+		  (guest->plan ? PLAN_SIZE : LIST_STATE) - 1);
+	text_style(text, TEXT_NORMAL);
+	if (guest->plan)
+		add_plan_line(text, guest);
+	else
+		add_report_line(text, guest);
 	text_newline(text);
 }
 
@@ -440,6 +580,8 @@ void view_help(struct text *text)
 		"pages idle for at least this long are given up.",
 		"warming up: the guest has watched too short a time, ages are guesses.",
 		"heatmap: one column for each report, newest at the right.",
+		"list of wsrd: new..old is all LRU memory, the older the lighter;",
+		"why: the reason for the target, and what keeps it from moving.",
 	};
 	unsigned int i;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a guest's report looks like as text. Pure: from structs into
- * a struct text, whose width, character set and styles decide the form.
+ * What a guest's report, or wsrd's decision, looks like as text. Pure: from
+ * structs into a struct text, whose width, character set and styles decide the
+ * form.
  */
 #ifndef WSR_VIEW_H
 #define WSR_VIEW_H
@@ -11,16 +12,41 @@
 #include "text.h"
 
 /**
+ * struct view_plan - what wsrd gives a VM
+ * @has_report:	@working_set_bytes, @free_bytes, @refault_rate and @source are
+ *		known
+ * @cut_ms:	it keeps what is younger, less than 0: all
+ * @refault_rate: bytes per second
+ * @why:	the reason, and what holds it, in a word each
+ * @source:	who says how old its memory is
+ */
+struct view_plan {
+	uint64_t size_bytes;
+	uint64_t actual_bytes;
+	uint64_t target_bytes;
+	uint64_t desired_bytes;
+	bool has_report;
+	uint64_t working_set_bytes;
+	uint64_t free_bytes;
+	double cut_ms;
+	uint64_t refault_rate;
+	const char *why;
+	const char *source;
+};
+
+/**
  * struct view_guest - all that is shown of one guest
  * @name:	printable name
- * @where:	printable socket
+ * @where:	printable socket, or NULL
  * @state:	the state in a word or two
  * @healthy:	the state is as it should be
  * @why:	the state explained, NULL if there is nothing to say
- * @report:	the last good report or NULL
- * @data_age_ms: how old its data are now
- * @received:	when it came, for people
- * @history:	of the good reports
+ * @plan:	what wsrd decided, or NULL
+ * @node:	its memory by idle age, or NULL
+ * @report:	the last good report of the guest itself, or NULL
+ * @data_age_ms: how old the data of @node are now
+ * @received:	when @report came, for people
+ * @history:	of @node
  * @now_ms:	monotonic time
  */
 struct view_guest {
@@ -29,6 +55,8 @@ struct view_guest {
 	const char *state;
 	bool healthy;
 	const char *why;
+	const struct view_plan *plan;
+	const struct report_node *node;
 	const struct report *report;
 	uint64_t data_age_ms;
 	const char *received;
@@ -40,8 +68,11 @@ struct view_guest {
 void view_guest_line(struct text *text, const struct view_guest *guest,
 		     bool selected);
 
-/** view_list_header - the heads of the columns of view_guest_line() */
-void view_list_header(struct text *text);
+/**
+ * view_list_header - the heads of the columns of view_guest_line()
+ * @plans:	of guests with a plan
+ */
+void view_list_header(struct text *text, bool plans);
 
 /** view_guest_full - state, figures, bars */
 void view_guest_full(struct text *text, const struct view_guest *guest);

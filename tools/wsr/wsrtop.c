@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The working sets of QEMU guests, live: options, the event loop,
+ * The working sets of VMs, live: options, the event loop,
  * and output as a screen, as plain text or as JSON.
  */
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <poll.h>
@@ -21,11 +20,8 @@
 
 #include <json-c/json.h>
 
-#include "guest.h"
-#include "history.h"
-#include "screen.h"
-#include "text.h"
-#include "view.h"
+#include "wsrctl/client.h"
+#include "wsrtop.h"
 
 #define WSRTOP_VERSION	"0.1"
 
@@ -34,53 +30,29 @@
 #define STOP_MS		1000	/* patience when we leave */
 #define MIN_INTERVAL_MS	100
 
-enum {
-	EXIT_NO_REPORT = 1,
-	EXIT_USAGE = 2,
-};
-
-enum output {
-	OUTPUT_SCREEN,
-	OUTPUT_PLAIN,
-	OUTPUT_JSON,
-};
-
-/* A guest and how far the loop is with it. */
-struct entry {
-	struct guest guest;
-	struct history history;
-	bool finished;			/* all reports of --count came */
-	bool failed;
-	enum guest_state told;		/* last state told on stderr */
-};
-
-static struct {
-	struct guest_options options;
-	enum output output;
-	uint64_t count;			/* 0: no limit */
-	struct entry *entries;
-	unsigned int nr_entries;
-	struct view_guest *views;
-	unsigned int width;		/* of plain text */
-	unsigned int selected;
-	bool paused;
-	bool help;
-	bool quit;
-	bool redraw;
-	int64_t start_ms;
-} app = {
+struct wsrtop app = {
 	.options.interval_ms = 2000,
 	.options.timeout_ms = 10000,
+	.control = CLIENT_SOCKET,
 };
 
+static const struct source *source;
+static unsigned int nr_fds;		/* of the source */
+static unsigned int nr_guests;		/* on the screen */
+static unsigned int selected;
+static char selected_name[GUEST_NAME];	/* empty: whoever is there */
+static bool help;
+
 static const char usage[] =
-"Usage: wsrtop [OPTION]... [NAME=]SOCKET...\n"
-"Show how long the memory of QEMU guests has been idle, live.\n"
+"Usage: wsrtop [OPTION]... [[NAME=]SOCKET...]\n"
+"Show how long the memory of VMs has been idle, live.\n"
+"\n"
+"Without a SOCKET: all VMs of wsrd, the host controller, what it gives them,\n"
+"and why.\n"
 "\n"
 "Each SOCKET is a QMP socket of one guest: the path of a unix socket, or\n"
 "HOST:PORT. NAME is what the guest is called here; by default the name that\n"
-"QEMU was given (-name), or the file name of the socket.\n"
-"\n"
+"QEMU was given (-name), or the file name of the socket. wsrd is not needed.\n"
 "QEMU must have been started with these, each guest with its own path:\n"
 "  -device virtio-balloon-pci,working-set-reporting=on\n"
 "  -qmp unix:/run/vm1.sock,server=on,wait=off\n"
@@ -88,8 +60,10 @@ static const char usage[] =
 "\n"
 "What to ask for (T is a time: 500ms, 5s, 2m, 1h; without unit: seconds):\n"
 "  -b, --bounds T,T,...  idle ages that separate the rows: 1 to 15 times,\n"
-"                        increasing. Stays set when wsrtop ends\n"
-"  -i, --interval T      ask each guest for a report every T (default 2s)\n"
+"                        increasing. In a guest they stay when wsrtop ends\n"
+"  -i, --interval T      ask wsrd or each guest every T (default 2s)\n"
+"  -s, --socket PATH     of wsrd (default " CLIENT_SOCKET ")\n"
+"Only of guests behind a SOCKET:\n"
 "      --refresh T       the guest may send data up to T old without looking\n"
 "                        at its memory again. Stays set\n"
 "      --report T        the guest may also report by itself, at most every\n"
@@ -97,35 +71,35 @@ static const char usage[] =
 "  -n, --no-set          change nothing and ask for nothing, only listen\n"
 "      --device PATH     QOM path of the balloon device (default: found in\n"
 "                        /machine/peripheral and /machine/peripheral-anon)\n"
+"wsrtop switches their reports off when it ends (they cost the guest CPU\n"
+"time), unless they were on before it came:\n"
+"      --stop-on-exit    switch them off in any case\n"
+"      --leave-on        leave them on in any case\n"
 "\n"
 "What to print:\n"
 "  -1, --once            one report of each guest as plain text, then exit\n"
 "  -c, --count N         exit after N reports of each guest\n"
-"  -j, --json            one JSON object per report and line\n"
-"  -t, --timeout T       with --once, --count: give a guest up that has sent\n"
-"                        no report for T (default 10s)\n"
+"  -j, --json            one JSON object per report, or per answer of wsrd,\n"
+"                        and line\n"
+"  -t, --timeout T       with --once, --count: give up who has sent no report\n"
+"                        for T (default 10s)\n"
 "Without these: a full screen if standard output is a terminal, else plain\n"
 "text, report after report.\n"
-"\n"
-"When wsrtop ends it switches reports off again (they cost the guest CPU\n"
-"time), unless they were on before it came:\n"
-"      --stop-on-exit    switch them off in any case\n"
-"      --leave-on        leave them on in any case\n"
 "\n"
 "  -h, --help            this text\n"
 "  -V, --version         the version\n"
 "\n"
 "Keys on the screen: up, down, tab select a guest; p pause; ? help; q quit.\n"
 "\n"
-"Exit status: 0; 1 if a guest gave no report (with --once or --count);\n"
-"2 if the command line is wrong.\n"
+"Exit status: 0; 1 if a guest or wsrd gave no report (with --once or\n"
+"--count); 2 if the command line is wrong.\n"
 "\n"
 "Examples:\n"
-"  wsrtop /run/vm1.sock\n"
+"  wsrtop\n"
 "  wsrtop --bounds 1s,10s,1m,10m web=/run/vm1.sock db=/run/vm2.sock\n"
 "  wsrtop --once --json /run/vm1.sock\n";
 
-static int64_t monotonic_ms(void)
+int64_t monotonic_ms(void)
 {
 	struct timespec now;
 
@@ -133,7 +107,7 @@ static int64_t monotonic_ms(void)
 	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-static const char *clock_text(char out[TEXT_SHORT], int64_t seconds)
+const char *clock_text(char out[TEXT_SHORT], int64_t seconds)
 {
 	time_t time = seconds;
 	struct tm tm;
@@ -144,25 +118,6 @@ static const char *clock_text(char out[TEXT_SHORT], int64_t seconds)
 	return out;
 }
 
-static void fill_view(struct view_guest *view, const struct entry *entry,
-		      char received[TEXT_SHORT], int64_t now_ms)
-{
-	const struct guest *guest = &entry->guest;
-
-	*view = (struct view_guest) {
-		.name = guest->name,
-		.where = guest->where,
-		.state = guest_state_name(guest->state),
-		.healthy = guest->state == GUEST_REPORTING,
-		.why = *guest->why ? guest->why : NULL,
-		.report = guest->has_report ? &guest->report : NULL,
-		.data_age_ms = now_ms - guest->data_ms,
-		.received = clock_text(received, guest->received_s),
-		.history = &entry->history,
-		.now_ms = now_ms,
-	};
-}
-
 /* A reader that went away ends us, but not without tidying up. */
 static void flush_output(void)
 {
@@ -170,7 +125,7 @@ static void flush_output(void)
 		app.quit = true;
 }
 
-static void print_text(struct text *text)
+void print_text(struct text *text)
 {
 	if (text->failed)
 		fprintf(stderr, "wsrtop: out of memory\n");
@@ -180,7 +135,7 @@ static void print_text(struct text *text)
 	flush_output();
 }
 
-static struct text plain_text(void)
+struct text plain_text(void)
 {
 	return (struct text) {
 		.width = app.width,
@@ -188,91 +143,69 @@ static struct text plain_text(void)
 	};
 }
 
-static void print_json(const struct guest *guest, const struct report *report)
+void put_time(struct json_object *json)
 {
-	struct json_object *json = json_object_new_object();
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	json_object_object_add(json, "guest",
-			       json_object_new_string(guest->name));
-	json_object_object_add(json, "socket",
-			       json_object_new_string(guest->where));
 	json_object_object_add(json, "time-ms",
 		json_object_new_int64(now.tv_sec * INT64_C(1000) +
 				      now.tv_nsec / 1000000));
-	json_object_object_add(json, "report", report_to_json(report));
+}
+
+void print_json_line(struct json_object *json)
+{
 	puts(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN |
 					    JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(json);
 	flush_output();
 }
 
-static void print_report(struct guest *guest, const struct report *report)
-{
-	struct entry *entry = guest->owner;
-	struct text text = plain_text();
-	char received[TEXT_SHORT];
-	struct view_guest view;
-
-	if (entry->finished)
-		return;
-	if (!app.paused)
-		app.redraw = true;
-	if (app.output == OUTPUT_JSON)
-		print_json(guest, report);
-	if (report->status != REPORT_OK)
-		return;
-	history_add(&entry->history, &report->guest, guest->received_ms);
-	if (app.output == OUTPUT_PLAIN) {
-		fill_view(&view, entry, received, monotonic_ms());
-		/* It has just reported, whatever it was before. */
-		view.state = guest_state_name(GUEST_REPORTING);
-		view.healthy = true;
-		view.why = NULL;
-		view_guest_full(&text, &view);
-		text_newline(&text);
-		print_text(&text);
-	}
-	if (app.count && guest->reports >= app.count) {
-		entry->finished = true;
-		guest_stop(guest);
-	}
-}
-
 static void print_heatmaps(void)
 {
+	struct screen_content content = { 0 };
 	struct text text = plain_text();
-	char received[TEXT_SHORT];
-	struct view_guest view;
 	unsigned int i;
 
-	for (i = 0; i < app.nr_entries; i++) {
-		fill_view(&view, &app.entries[i], received,
-			  monotonic_ms());
-		view_heatmap(&text, &view);
-	}
+	source->content(&content, monotonic_ms());
+	for (i = 0; i < content.nr_guests; i++)
+		view_heatmap(&text, &content.guests[i]);
 	print_text(&text);
+}
+
+/* Guests come and go: the one that was selected may be elsewhere now. */
+static void find_selected(const struct screen_content *content)
+{
+	unsigned int i;
+
+	nr_guests = content->nr_guests;
+	if (selected >= nr_guests ||
+	    strcmp(content->guests[selected].name, selected_name)) {
+		for (i = 0; i < nr_guests && *selected_name; i++) {
+			if (!strcmp(content->guests[i].name, selected_name))
+				selected = i;
+		}
+	}
+	if (selected >= nr_guests)
+		selected = nr_guests ? nr_guests - 1 : 0;
+	if (nr_guests)
+		snprintf(selected_name, sizeof(selected_name), "%s",
+			 content->guests[selected].name);
 }
 
 static void draw(int64_t now_ms)
 {
-	char received[app.nr_entries][TEXT_SHORT];
 	char interval[TEXT_SHORT], clock[TEXT_SHORT], activity[64];
 	struct screen_content content = {
-		.guests = app.views,
-		.nr_guests = app.nr_entries,
-		.selected = app.selected,
 		.paused = app.paused,
-		.help = app.help,
+		.help = help,
 		.activity = activity,
 		.clock = clock_text(clock, time(NULL)),
 	};
-	unsigned int i;
 
-	for (i = 0; i < app.nr_entries; i++)
-		fill_view(&app.views[i], &app.entries[i], received[i],
-			  now_ms);
+	source->content(&content, now_ms);
+	find_selected(&content);
+	content.selected = selected;
 	if (app.options.listen_only)
 		strcpy(activity, "only listening");
 	else
@@ -281,13 +214,17 @@ static void draw(int64_t now_ms)
 	screen_draw(&content);
 }
 
+static void select_guest(unsigned int guest)
+{
+	selected = guest;
+	*selected_name = '\0';
+}
+
 static void handle_key(enum screen_key key)
 {
-	unsigned int n = app.nr_entries;
-
 	app.redraw = true;
-	if (app.help && key != SCREEN_QUIT) {
-		app.help = false;
+	if (help && key != SCREEN_QUIT) {
+		help = false;
 		return;
 	}
 	switch (key) {
@@ -298,22 +235,33 @@ static void handle_key(enum screen_key key)
 		app.paused = !app.paused;
 		break;
 	case SCREEN_HELP:
-		app.help = true;
+		help = true;
 		break;
 	case SCREEN_UP:
-		if (app.selected)
-			app.selected--;
+		select_guest(selected ? selected - 1 : 0);
 		break;
 	case SCREEN_DOWN:
-		if (app.selected + 1 < n)
-			app.selected++;
+		select_guest(selected + 1 < nr_guests ? selected + 1 :
+			     selected);
 		break;
 	case SCREEN_NEXT:
-		app.selected = (app.selected + 1) % n;
+		select_guest(nr_guests ? (selected + 1) % nr_guests : 0);
 		break;
 	default:
 		break;
 	}
+}
+
+static unsigned int output_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+	long width;
+
+	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col)
+		return size.ws_col;
+	width = columns ? strtol(columns, NULL, 10) : 0;
+	return width >= 20 && width <= 1000 ? width : 80;
 }
 
 static void handle_signal(int fd)
@@ -326,79 +274,8 @@ static void handle_signal(int fd)
 		app.quit = true;
 	} else if (app.output == OUTPUT_SCREEN) {
 		screen_resize();
+		app.width = output_width();
 		app.redraw = true;
-	}
-}
-
-/*
- * Tell of trouble on stderr, where it does not mix with reports. States that
- * pass by themselves are no trouble.
- */
-static void tell_state(struct entry *entry)
-{
-	struct guest *guest = &entry->guest;
-
-	if (guest->state == entry->told)
-		return;
-	entry->told = guest->state;
-	switch (guest->state) {
-	case GUEST_CONNECTING:
-	case GUEST_SETUP:
-	case GUEST_WAITING:
-	case GUEST_REPORTING:
-		return;
-	default:
-		fprintf(stderr, "wsrtop: %s: %s: %s\n", guest->name,
-			guest_state_name(guest->state), guest->why);
-	}
-}
-
-/* With --once and --count: is there still something to wait for? */
-static void check_count(int64_t now_ms)
-{
-	bool waiting = false;
-	unsigned int i;
-
-	for (i = 0; i < app.nr_entries; i++) {
-		struct entry *entry = &app.entries[i];
-		struct guest *guest = &entry->guest;
-		int64_t since_ms = guest->received_ms > app.start_ms ?
-				   guest->received_ms : app.start_ms;
-
-		if (entry->finished || entry->failed)
-			continue;
-		if (!guest->hopeless &&
-		    now_ms - since_ms < app.options.timeout_ms) {
-			waiting = true;
-			continue;
-		}
-		entry->failed = true;
-		guest_stop(guest);
-	}
-	if (!waiting)
-		app.quit = true;
-}
-
-static void tell_failures(void)
-{
-	char timeout[TEXT_SHORT];
-	unsigned int i;
-
-	for (i = 0; i < app.nr_entries; i++) {
-		struct guest *guest = &app.entries[i].guest;
-
-		if (!app.entries[i].failed)
-			continue;
-		if (guest->hopeless)
-			fprintf(stderr, "wsrtop: %s (%s): %s\n", guest->name,
-				guest->where, guest->why);
-		else
-			fprintf(stderr,
-				"wsrtop: %s (%s): no report within %s: %s\n",
-				guest->name, guest->where,
-				text_bound(timeout, app.options.timeout_ms),
-				*guest->why ? guest->why :
-				guest_state_name(guest->state));
 	}
 }
 
@@ -409,62 +286,40 @@ static void tell_failures(void)
  */
 static void serve(int signal_fd, bool keys)
 {
-	struct pollfd fds[app.nr_entries + 2];
+	struct pollfd fds[nr_fds + 2];
+	struct pollfd *signals = &fds[nr_fds], *keyboard = signals + 1;
 	enum screen_key key;
-	unsigned int i;
-	int64_t now_ms;
 
-	for (i = 0; i < app.nr_entries; i++) {
-		struct qmp *qmp = &app.entries[i].guest.qmp;
-
-		/* poll() ignores negative descriptors. */
-		fds[i].fd = qmp->fd;
-		fds[i].events = qmp_poll_events(qmp);
-	}
-	fds[i].fd = signal_fd;
-	fds[i].events = POLLIN;
-	fds[i + 1].fd = keys ? STDIN_FILENO : -1;
-	fds[i + 1].events = POLLIN;
-	if (poll(fds, app.nr_entries + 2, TICK_MS) <= 0)
+	/* poll() ignores negative descriptors. */
+	source->poll(fds);
+	signals->fd = signal_fd;
+	signals->events = POLLIN;
+	keyboard->fd = keys ? STDIN_FILENO : -1;
+	keyboard->events = POLLIN;
+	if (poll(fds, nr_fds + 2, TICK_MS) <= 0)
 		return;
 
-	now_ms = monotonic_ms();
-	for (i = 0; i < app.nr_entries; i++) {
-		if (fds[i].fd >= 0 && fds[i].revents)
-			guest_io(&app.entries[i].guest, fds[i].revents,
-				 now_ms);
-	}
-	if (fds[i].revents)
+	source->io(fds, monotonic_ms());
+	if (signals->revents)
 		handle_signal(signal_fd);
-	if (fds[i + 1].revents & POLLIN) {
+	if (keyboard->revents & POLLIN) {
 		while ((key = screen_get_key()) != SCREEN_NO_KEY)
 			handle_key(key);
 	}
-	if (fds[i + 1].revents & (POLLHUP | POLLERR))
+	if (keyboard->revents & (POLLHUP | POLLERR))
 		app.quit = true;
 }
 
 static void loop(int signal_fd)
 {
 	int64_t now_ms, drawn_ms = 0;
-	unsigned int i;
 
 	while (!app.quit) {
 		now_ms = monotonic_ms();
-		for (i = 0; i < app.nr_entries && !app.paused; i++) {
-			struct entry *entry = &app.entries[i];
-			enum guest_state before = entry->guest.state;
-
-			if (entry->finished || entry->failed)
-				continue;
-			guest_tick(&entry->guest, now_ms);
-			if (entry->guest.state != before)
-				app.redraw = true;
-			if (app.output != OUTPUT_SCREEN && !app.count)
-				tell_state(entry);
-		}
-		if (app.count)
-			check_count(now_ms);
+		if (!app.paused)
+			source->tick(now_ms);
+		if (app.count && !source->waiting(now_ms))
+			app.quit = true;
 		if (app.output == OUTPUT_SCREEN &&
 		    (app.redraw || (!app.paused &&
 				    now_ms - drawn_ms >= DRAW_MS))) {
@@ -481,26 +336,24 @@ static void loop(int signal_fd)
 static void stop_guests(void)
 {
 	int64_t end_ms = monotonic_ms() + STOP_MS;
-	bool stopping = true;
-	unsigned int i;
 
-	for (i = 0; i < app.nr_entries; i++) {
-		if (!app.entries[i].finished && !app.entries[i].failed)
-			guest_stop(&app.entries[i].guest);
-		/* What still comes is not printed. */
-		app.entries[i].finished = true;
-	}
-	while (stopping && monotonic_ms() < end_ms) {
-		stopping = false;
-		for (i = 0; i < app.nr_entries; i++)
-			stopping |= guest_stopping(&app.entries[i].guest);
-		if (stopping)
-			serve(-1, false);
-	}
+	source->stop();
+	while (source->stopping() && monotonic_ms() < end_ms)
+		serve(-1, false);
 }
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-usage_error(const char *format, ...)
+void *allocate(size_t nr, size_t size)
+{
+	void *memory = calloc(nr, size);
+
+	if (!memory) {
+		fprintf(stderr, "wsrtop: out of memory\n");
+		exit(EXIT_NO_REPORT);
+	}
+	return memory;
+}
+
+void usage_error(const char *format, ...)
 {
 	va_list args;
 
@@ -580,6 +433,7 @@ static void parse_options(int argc, char **argv)
 	static const struct option long_options[] = {
 		{ "bounds", required_argument, NULL, 'b' },
 		{ "interval", required_argument, NULL, 'i' },
+		{ "socket", required_argument, NULL, 's' },
 		{ "refresh", required_argument, NULL, OPT_REFRESH },
 		{ "report", required_argument, NULL, OPT_REPORT },
 		{ "no-set", no_argument, NULL, 'n' },
@@ -595,10 +449,10 @@ static void parse_options(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct guest_options *options = &app.options;
-	bool once = false;
+	bool once = false, socket = false, guests = false;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "b:i:n1c:jt:hV",
+	while ((option = getopt_long(argc, argv, "b:i:s:n1c:jt:hV",
 				     long_options, NULL)) != -1) {
 		switch (option) {
 		case 'b':
@@ -608,18 +462,26 @@ static void parse_options(int argc, char **argv)
 			options->interval_ms = parse_time("interval", optarg,
 							  MIN_INTERVAL_MS);
 			break;
+		case 's':
+			socket = true;
+			app.control = optarg;
+			break;
 		case OPT_REFRESH:
+			guests = true;
 			options->set_refresh = true;
 			options->refresh_ms = parse_time("refresh", optarg, 0);
 			break;
 		case OPT_REPORT:
+			guests = true;
 			options->set_report = true;
 			options->report_ms = parse_time("report", optarg, 0);
 			break;
 		case 'n':
+			guests = true;
 			options->listen_only = true;
 			break;
 		case OPT_DEVICE:
+			guests = true;
 			if (strlen(optarg) >= GUEST_PATH)
 				usage_error("--device: the path is too long");
 			options->device = optarg;
@@ -637,9 +499,11 @@ static void parse_options(int argc, char **argv)
 			options->timeout_ms = parse_time("timeout", optarg, 1);
 			break;
 		case OPT_STOP:
+			guests = true;
 			options->on_exit = GUEST_EXIT_STOP;
 			break;
 		case OPT_LEAVE:
+			guests = true;
 			options->on_exit = GUEST_EXIT_LEAVE;
 			break;
 		case 'h':
@@ -661,61 +525,27 @@ static void parse_options(int argc, char **argv)
 				     options->set_refresh ||
 				     options->set_report))
 		usage_error("--no-set changes nothing: leave --bounds, --refresh and --report out");
-	if (optind == argc)
-		usage_error("which guest? Give the path of its QMP socket");
+	if (optind < argc && socket)
+		usage_error("--socket is for all VMs of wsrd: leave it out, or the guests");
+	if (optind == argc && guests)
+		usage_error("--refresh, --report, --no-set, --device, --stop-on-exit and --leave-on are for guests: give the paths of their QMP sockets");
+	source = optind < argc ? &source_qmp : &source_wsrd;
 	if (app.output != OUTPUT_JSON &&
 	    (once || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)))
 		app.output = OUTPUT_PLAIN;
-}
-
-static unsigned int plain_width(void)
-{
-	const char *columns = getenv("COLUMNS");
-	struct winsize size;
-	long width;
-
-	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col)
-		return size.ws_col;
-	width = columns ? strtol(columns, NULL, 10) : 0;
-	return width >= 20 && width <= 1000 ? width : 80;
-}
-
-static void init_guests(char **specs, unsigned int count)
-{
-	static const struct guest_handlers handlers = {
-		.report = print_report,
-	};
-	unsigned int i;
-
-	app.nr_entries = count;
-	app.entries = calloc(count, sizeof(*app.entries));
-	app.views = calloc(count, sizeof(*app.views));
-	if (!app.entries || !app.views) {
-		fprintf(stderr, "wsrtop: out of memory\n");
-		exit(EXIT_NO_REPORT);
-	}
-	for (i = 0; i < count; i++) {
-		if (guest_init(&app.entries[i].guest, &app.options, specs[i],
-			       &handlers))
-			usage_error("%s: %s", specs[i],
-				    app.entries[i].guest.qmp.error);
-		app.entries[i].guest.owner = &app.entries[i];
-		app.entries[i].told = GUEST_CONNECTING;
-	}
 }
 
 int main(int argc, char **argv)
 {
 	int status = 0, signal_fd;
 	sigset_t signals;
-	unsigned int i;
 
 	/* Only characters: numbers are to look the same everywhere. */
 	setlocale(LC_CTYPE, "");
 	app.options.utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
 	parse_options(argc, argv);
-	init_guests(argv + optind, argc - optind);
-	app.width = plain_width();
+	nr_fds = source->open(argv + optind, argc - optind);
+	app.width = output_width();
 
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);
@@ -740,16 +570,10 @@ int main(int argc, char **argv)
 	screen_close();
 	if (app.output == OUTPUT_PLAIN)
 		print_heatmaps();
-	for (i = 0; app.count && i < app.nr_entries; i++) {
-		if (!app.entries[i].finished)
-			status = EXIT_NO_REPORT;
-	}
-	tell_failures();
+	if (!source->tell() && app.count)
+		status = EXIT_NO_REPORT;
 	stop_guests();
-	for (i = 0; i < app.nr_entries; i++)
-		guest_close(&app.entries[i].guest);
-	free(app.entries);
-	free(app.views);
+	source->close();
 	close(signal_fd);
 	return status;
 }

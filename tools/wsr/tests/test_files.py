@@ -70,7 +70,8 @@ def test_manual_pages():
     described = set(re.findall(r"^\.B[IR]? ([a-z][a-z-]+)", control.partition(
         ".SH COMMANDS")[2].partition(".SH OPTIONS")[0], re.M))
     check(commands() <= described, f"missing: {commands() - described}")
-    for program, page in (("wsrctl", control),
+    top = (HERE / "wsrtop.1").read_text().replace("\\-", "-")
+    for program, page in (("wsrctl", control), ("wsrtop", top),
                           ("wsrd", (HERE / "wsrd/wsrd.8").read_text())):
         for option in re.findall(r"--[a-z-]+", run(
                 test_wsrd.PROGRAMS / program, "--help")):
@@ -93,7 +94,7 @@ def test_completion():
     text = (HERE / "completion/wsrctl").read_text()
     for word in commands():
         check(re.search(rf"\b{word}\b", text), f"wsrctl {word}")
-    for program in ("wsrctl", "wsrd"):
+    for program in ("wsrctl", "wsrd", "wsrtop"):
         path = HERE / "completion" / program
         run("bash", "-n", path)
         for option in re.findall(r"--[a-z-]+", run(
@@ -116,6 +117,7 @@ def test_install_and_unit():
                      "usr/share/man/man5/wsrd.conf.5",
                      "usr/share/man/man1/wsrctl.1",
                      "usr/share/bash-completion/completions/wsrctl",
+                     "usr/share/bash-completion/completions/wsrtop",
                      "usr/lib/systemd/system/wsrd.service"):
             check((root / name).is_file(), f"{name} is missing")
         if not shutil.which("systemd-analyze"):

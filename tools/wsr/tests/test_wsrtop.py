@@ -8,8 +8,10 @@ import copy
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import random
+import re
 import select
 import signal
 import socket
@@ -22,12 +24,29 @@ import threading
 import time
 import unittest
 
+import test_wsrd
+from fleet import MIB
 from qmp_server import QmpError, Server
 
 WSRTOP = None
 # Far above what is needed, for slow machines and sanitizers.
 PATIENCE_S = 30
 UTF8 = "C.UTF-8"
+# What wsrd says of one VM
+STATUS = {
+    "host": {"total-bytes": 2 << 30, "other-bytes": 0, "buffer-bytes": 1 << 26,
+             "capacity-bytes": 1 << 30, "reclaimable-bytes": 0,
+             "deficit-bytes": 1 << 20, "cut-age-s": 12.5, "dry-run": True},
+    "vms": [{"name": "vm0", "state": "reporting", "why": "", "error": "",
+             "size-bytes": 1 << 30, "actual-bytes": 1 << 29,
+             "target-bytes": 1 << 29, "desired-bytes": 1 << 29,
+             "reason": "at-min", "hold": "rate", "source": "guest",
+             "report-age-s": 1.5, "working-set-bytes": 1 << 28,
+             "free-bytes": 0, "cut-age-s": 7.5, "refault-bytes-per-s": 1e6,
+             "bins": [{"idle-age-ms": 5000, "swap-backed-bytes": 1 << 28,
+                       "file-backed-bytes": 0},
+                      {"swap-backed-bytes": 0, "file-backed-bytes": 1 << 20}]}],
+}
 
 
 def environment(locale):
@@ -102,11 +121,31 @@ class Case(unittest.TestCase):
             time.sleep(0.02)
 
 
+    def read_pipes(self, child, word):
+        end = time.monotonic() + PATIENCE_S
+        text = b""
+        while word.encode() not in text:
+            self.assertLess(time.monotonic(), end, text.decode())
+            ready, _, _ = select.select([child.stdout, child.stderr], [], [],
+                                        0.5)
+            for stream in ready:
+                data = os.read(stream.fileno(), 65536)
+                self.assertTrue(data, "it ended: " + text.decode())
+                text += data
+        return text.decode()
+
+    def end(self, child, number=signal.SIGTERM):
+        child.send_signal(number)
+        out, err = child.communicate(timeout=PATIENCE_S)
+        self.assertEqual(child.returncode, 0, err.decode())
+        return out.decode()
+
+
 class CommandLine(Case):
     def test_help(self):
         out, _ = self.run_it("--help")
         for word in ("Usage:", "working-set-reporting=on", "--bounds",
-                     "--once", "--json", "--no-set", "Exit status", "Keys"):
+                     "--once", "--json", "--no-set", "--socket", "Exit status", "Keys"):
             self.assertIn(word, out)
         self.assertLessEqual(max(len(x) for x in out.splitlines()), 80)
 
@@ -115,7 +154,9 @@ class CommandLine(Case):
 
     def test_wrong(self):
         for args, words in (
-                ((), "which guest"),
+                (("--socket", "x", "y"), "--socket"),
+                (("--no-set",), "QMP sockets"),
+                (("--leave-on", "--refresh", "1s"), "QMP sockets"),
                 (("--nonsense", "x"), "--help"),
                 (("--bounds", "5s,1s", "x"), "not above"),
                 (("--bounds", "1s,1s", "x"), "not above"),
@@ -294,25 +335,6 @@ class Json(Case):
 class Live(Case):
     """Plain text without a limit, until it is told to end."""
 
-    def read_until(self, child, word):
-        end = time.monotonic() + PATIENCE_S
-        text = b""
-        while word.encode() not in text:
-            self.assertLess(time.monotonic(), end, text.decode())
-            ready, _, _ = select.select([child.stdout, child.stderr], [], [],
-                                        0.5)
-            for stream in ready:
-                data = os.read(stream.fileno(), 65536)
-                self.assertTrue(data, "it ended: " + text.decode())
-                text += data
-        return text.decode()
-
-    def end(self, child, number=signal.SIGTERM):
-        child.send_signal(number)
-        out, err = child.communicate(timeout=PATIENCE_S)
-        self.assertEqual(child.returncode, 0, err.decode())
-        return out.decode()
-
     def test_heatmap_at_the_end(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with self.subTest(signal=number):
@@ -327,7 +349,7 @@ class Live(Case):
     def test_reader_goes_away(self):
         server = self.server()
         child = self.start("--interval", "100ms", server.path)
-        self.read_until(child, "reporting")
+        self.read_pipes(child, "reporting")
         child.stdout.close()
         self.assertEqual(child.wait(PATIENCE_S), 0)
         self.assertEqual(server.request_id, 0)
@@ -336,90 +358,90 @@ class Live(Case):
     def test_lost_and_back(self):
         server = self.server()
         child = self.start("--json", "--interval", "200ms", server.path)
-        self.read_until(child, '"sequence":2')
+        self.read_pipes(child, '"sequence":2')
         server.stop()
-        self.read_until(child, "connection lost")
+        self.read_pipes(child, "connection lost")
         server.start()
         server.request_id = 0
         server.sequence = 0
-        self.read_until(child, '"sequence":1,')
+        self.read_pipes(child, '"sequence":1,')
         self.end(child)
         self.assertEqual(server.request_id, 0)
 
     def test_appears_later(self):
         child = self.start("--json", self.path())
-        self.read_until(child, "does not exist")
+        self.read_pipes(child, "does not exist")
         server = self.server()
-        self.read_until(child, '"sequence":1')
+        self.read_pipes(child, '"sequence":1')
         self.end(child)
         self.assertEqual(server.request_id, 0)
 
     def test_reboot(self):
         server = self.server()
         child = self.start("--interval", "200ms", server.path)
-        self.read_until(child, "report 2 ")
+        self.read_pipes(child, "report 2 ")
         server.active = False
         server.event("RESET", {"guest": True, "reason": "guest-reset"})
-        self.read_until(child, "the guest was reset")
+        self.read_pipes(child, "the guest was reset")
         server.sequence = 0
         server.active = True
-        self.read_until(child, "report 1 ")
+        self.read_pipes(child, "report 1 ")
         self.end(child)
 
     def test_shut_down(self):
         server = self.server()
         child = self.start("--interval", "200ms", server.path)
-        self.read_until(child, "report 1 ")
+        self.read_pipes(child, "report 1 ")
         server.event("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
-        self.read_until(child, "the guest has shut down")
+        self.read_pipes(child, "the guest has shut down")
         self.end(child)
 
     def test_paused(self):
         server = self.server()
         child = self.start("--interval", "200ms", server.path)
-        self.read_until(child, "report 1 ")
+        self.read_pipes(child, "report 1 ")
         server.running = False
         server.event("STOP")
-        self.read_until(child, "the guest is paused")
+        self.read_pipes(child, "the guest is paused")
         server.running = True
         server.event("RESUME")
-        self.read_until(child, "report ")
+        self.read_pipes(child, "report ")
         self.end(child)
 
     def test_unsolicited(self):
         server = self.server()
         child = self.start("--interval", "1h", server.path)
-        self.read_until(child, "report 1 (requested)")
+        self.read_pipes(child, "report 1 (requested)")
         server.event("BALLOON_WORKING_SET", server.make_report(0))
-        self.read_until(child, "report 2 (unsolicited)")
+        self.read_pipes(child, "report 2 (unsolicited)")
         # The same report again, as after a reset of the monitor.
         server.event("BALLOON_WORKING_SET", server.report)
         server.event("BALLOON_WORKING_SET", server.make_report(0))
-        text = self.read_until(child, "report 3 (unsolicited)")
+        text = self.read_pipes(child, "report 3 (unsolicited)")
         self.assertNotIn("report 2 ", text)
         self.end(child)
 
     def test_unplugged_and_plugged(self):
         server = self.server()
         child = self.start("--interval", "200ms", server.path)
-        self.read_until(child, "report 1 ")
+        self.read_pipes(child, "report 1 ")
         device, server.device = server.device, None
         server.events = False
-        self.read_until(child, "no balloon device")
+        self.read_pipes(child, "no balloon device")
         server.device = device
         server.events = True
-        self.read_until(child, "reporting")
+        self.read_pipes(child, "reporting")
         self.end(child)
 
     def test_no_set(self):
         server = self.server(request_id=5)
         server.make_report(5)
         child = self.start("--no-set", "--interval", "200ms", server.path)
-        self.read_until(child, "report 1 ")
+        self.read_pipes(child, "report 1 ")
         server.event("BALLOON_WORKING_SET", server.make_report(0))
-        self.read_until(child, "report 2 ")
+        self.read_pipes(child, "report 2 ")
         server.make_report(5)
-        self.read_until(child, "report 3 ")
+        self.read_pipes(child, "report 3 ")
         self.end(child)
         self.assertNotIn("qom-set", json.dumps(server.commands))
 
@@ -427,9 +449,9 @@ class Live(Case):
         """The heatmap starts anew: its rows mean something else."""
         server = self.server()
         child = self.start("--interval", "200ms", server.path)
-        self.read_until(child, "report 3 ")
+        self.read_pipes(child, "report 3 ")
         server.config = dict(server.config, **{"idle-age-ms": [7000]})
-        self.read_until(child, "idle >= 7s")
+        self.read_pipes(child, "idle >= 7s")
         self.wait_for(lambda: server.sequence > 6)
         out = self.end(child)
         heatmap = out[out.index(": last "):]
@@ -707,7 +729,7 @@ class Trouble(Case):
 
     def test_qemu_hangs(self):
         server = self.server()
-        child = self.start("--once", "--timeout", "7s", "--no-set",
+        child = self.start("--once", "--timeout", "12s", "--no-set",
                            server.path)
         self.wait_for(lambda: len(server.commands) > 5)
         server.answer = False
@@ -717,8 +739,8 @@ class Trouble(Case):
         self.assertIn(b"QEMU has not answered", err)
 
 
-class Screen(Case):
-    """The full screen, on a pseudo terminal."""
+class Terminal(Case):
+    """A pseudo terminal, and what one does there."""
 
     def setUp(self):
         super().setUp()
@@ -789,6 +811,10 @@ class Screen(Case):
         # Out of the alternate screen, cursor visible.
         self.assertIn("\x1b[?1049l", text)
         self.assertRegex(text, r"\x1b\[\?(12;|12l\x1b\[\?)?25h")
+
+
+class Screen(Terminal):
+    """The full screen, of guests"""
 
     def test_resize_and_quit(self):
         server = self.server()
@@ -889,6 +915,233 @@ class Screen(Case):
         self.assertEqual(server.request_id, 0)
 
 
+class Wsrd(Case):
+    """All VMs of a wsrd"""
+
+    def wsrd(self, nr, **attributes):
+        """nr guests, and a wsrd that has told them what they get"""
+        fleet, daemon = self.enterContext(test_wsrd.setup(
+            nr, {"memory": "2G"}, **attributes))
+        self.wait_for(lambda: all("reason" in vm and vm["reason"] !=
+                                  "undecided" for vm in
+                                  daemon.ask("status")["vms"]))
+        return fleet, daemon
+
+    def test_plain(self):
+        fleet, daemon = self.wsrd(3)
+        self.wait_for(lambda: test_wsrd.total(fleet) <= 2048 * MIB * 0.96)
+        out, err = self.once("-s", str(daemon.control))
+        self.assertEqual(err, "")
+        for word in ("host 2.00 GiB: others", "more would fit", "new..old",
+                     "vm0: reporting", "vm2: reporting", "size 1.00 GiB",
+                     "working set 288 MiB", "equal-age", "ages: guest",
+                     "30m - 2h", "idle >= 2h: ", "swap-backed", "file-backed",
+                     "\u2588\u2588\u2588"):
+            self.assertIn(word, out)
+        self.assertLessEqual(max(len(x) for x in out.splitlines()), 80)
+        # 256 MiB of some 650 are hot: the left half of the bar, at most.
+        bar = re.search(r"^  vm1 .* (\u2588+\u00b7+)  equal-age", out, re.M)
+        self.assertLess(2 * bar[1].count("\u2588") - 1, len(bar[1]))
+        self.assertFalse(any(c[1] == "qom-set" and "7200000" in json.dumps(c[2])
+                             for c in fleet["vm0"].commands))
+        out, _ = self.once("-s", str(daemon.control), locale="C")
+        self.assertTrue(out.isascii())
+
+    def test_json(self):
+        fleet, daemon = self.wsrd(2)
+        out, _ = self.run_it("-s", str(daemon.control), "--json", "-i", "100ms",
+                             "--count", "2", "--bounds", "1500ms,1h")
+        lines = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual(len(lines), 2)
+        self.assertLess(lines[0]["time-ms"], lines[1]["time-ms"])
+        status = daemon.ask("status")
+        self.assertEqual(lines[1]["host"].keys() - {"cut-age-s"},
+                         status["host"].keys() - {"cut-age-s"})
+        for vm in lines[1]["vms"]:
+            guest = fleet[vm["name"]]
+            self.assertEqual([b.get("idle-age-ms") for b in vm["bins"]],
+                             [1500, 3600000, None])
+            self.assertEqual([b["swap-backed-bytes"] for b in vm["bins"]],
+                             [guest.hot, 0, 0])
+            self.assertLess(abs(vm["bins"][2]["file-backed-bytes"] -
+                                guest.cold), 128 * MIB)
+        # Nobody else pays for them.
+        self.assertNotIn("bins", status["vms"][0])
+        for bad in ([], [0], [5, 5], [-1], ["1"], [1 << 32], {}, 7,
+                    list(range(1, 17))):
+            answer = daemon.ask("status", **{"idle-ages-ms": bad})
+            self.assertIn("1 to 15 numbers", answer.get("error", ""), bad)
+
+    def test_troubled_guest(self):
+        fleet, daemon = self.wsrd(1)
+        fleet["vm0"].stop()
+        fleet.add("late", feature=False)
+        self.wait_for(lambda: daemon.vm("late"))
+        self.wait_for(lambda: "not connected" in
+                      (daemon.vm("vm0") or {"state": "not connected"})["state"])
+        out, _ = self.once("-s", str(daemon.control))
+        self.assertIn("late", out)
+        self.assertNotIn("vm0: reporting", out)
+
+    def test_not_running(self):
+        for option in ("--once", "--json", "--timeout=1h"):
+            out, err = self.run_it("-s", self.path(), "--count", "1", option,
+                                   status=1)
+            self.assertEqual(out, "")
+            self.assertIn("wsrd is not running", err)
+            self.assertIn(self.path(), err)
+
+    def test_appears_later(self):
+        child = self.start("-s", self.path("control"), "--json", "-i", "200ms")
+        self.read_pipes(child, "wsrd is not running")
+        self.answer(self.path("control"), STATUS)
+        self.read_pipes(child, '"time-ms"')
+        self.end(child)
+
+    def test_restart(self):
+        _, daemon = self.wsrd(1)
+        child = self.start("-s", str(daemon.control), "-i", "200ms")
+        self.read_pipes(child, "vm0: reporting")
+        daemon.kill()
+        self.read_pipes(child, "wsrd has closed the connection")
+        daemon.start()
+        self.read_pipes(child, "wsrd answers again")
+        self.read_pipes(child, "vm0: reporting")
+        self.assertIn("share of LRU memory:", self.end(child))
+
+    def test_hangs(self):
+        _, daemon = self.wsrd(1)
+        child = self.start("-s", str(daemon.control), "-i", "200ms")
+        self.read_pipes(child, "vm0: reporting")
+        daemon.process.send_signal(signal.SIGSTOP)
+        self.read_pipes(child, "wsrd does not answer")
+        daemon.process.send_signal(signal.SIGCONT)
+        self.read_pipes(child, "wsrd answers again")
+        self.end(child)
+
+    def answer(self, path, *answers):
+        """Somebody at a socket who gives these answers, the last one for
+        ever. None: does not answer."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(1)
+        self.addCleanup(listener.close)
+        left = list(answers)
+
+        def talk():
+            try:
+                while True:
+                    client, _ = listener.accept()
+                    with client, client.makefile("rb") as lines:
+                        for _ in lines:
+                            answer = left.pop(0) if len(left) > 1 else left[0]
+                            if answer is None:
+                                continue
+                            if not isinstance(answer, bytes):
+                                answer = json.dumps(answer).encode() + b"\n"
+                            client.sendall(answer)
+            except OSError:
+                pass
+        threading.Thread(target=talk, daemon=True).start()
+
+    def test_not_wsrd(self):
+        for number, (answer, words) in enumerate((
+                (b"\x00\xff\x1b[31mgarbage\n", "not JSON"),
+                (b"{]\n", "not JSON"),
+                ({}, "this is no status"), ([], "this is no status"),
+                ({"host": {}, "vms": {}}, "this is no status"),
+                ({"host": [], "vms": []}, "this is no status"),
+                ({"error": "no\x1b[2J way"}, "no\\x1b[2J way"),
+                (None, "no answer within 1s"))):
+            with self.subTest(answer=answer):
+                path = self.path("c%d" % number)
+                self.answer(path, answer)
+                out, err = self.once("-s", path, "--timeout", "1s", status=1)
+                self.assertEqual(out, "")
+                self.assertIn(words, err)
+                self.assertNotIn("\x1b", err)
+
+    def test_senseless_answers(self):
+        """Answers in which random values were replaced, always the same"""
+        random_ = random.Random(2)
+        values = (None, True, -1, 0, 1 << 63, 1 << 64, 1e308, "", "\x1b[2J\x03",
+                  "x" * 5000, [], {}, [[]], [None] * 20, {"bins": 1})
+
+        def damage(thing):
+            keys = list(thing if isinstance(thing, dict)
+                        else range(len(thing)))
+            if not keys:
+                return
+            key = random_.choice(keys)
+            if isinstance(thing[key], (dict, list)) and random_.random() < .9:
+                damage(thing[key])
+            else:
+                thing[key] = copy.deepcopy(random_.choice(values))
+        answers = []
+        for _ in range(40):
+            answer = copy.deepcopy(STATUS)
+            for _ in range(4):
+                damage(answer)
+            answers.append(answer)
+        last = copy.deepcopy(STATUS)
+        last["vms"][0]["name"] = "end\x1b\u202e"
+        self.answer(self.path(), *answers, last)
+        child = self.start("-s", self.path(), "-i", "100ms")
+        text = self.read_pipes(child, "end\\x1b\\xe2\\x80\\xae: reporting")
+        self.assertNotIn("\x1b", text)
+        self.assertNotIn("\x03", text)
+        self.end(child)
+
+
+class WsrdScreen(Terminal):
+    """The full screen, of all VMs of a wsrd"""
+
+    def test_vms(self):
+        fleet, daemon = self.enterContext(test_wsrd.setup(
+            3, {"memory": "2G"}))
+        self.resize(45, 100)
+        self.open("-s", str(daemon.control), "--interval", "200ms")
+        self.read_until("vm0: last")
+        self.read_until("host 2.00 GiB")
+        self.type(b"\t")
+        self.read_until("vm1: last")
+        self.type(b"\x1bOB")
+        self.read_until("vm2: last")
+        # Its place is another one then, and it stays selected.
+        fleet["vm0"].stop()
+        self.read_until("2 guests")
+        self.read_until("> vm2")
+        self.type(b"\t")
+        self.read_until("> vm1")
+        self.type(b"?")
+        self.read_until("what keeps it from moving")
+        self.type(b"?")
+        daemon.kill()
+        self.read_until("wsrd is not running")
+        self.read_until("What follows is")
+        self.read_until("vm1: last")
+        daemon.start()
+        text = ""
+        while "What follows" in text or "more would fit" not in text:
+            self.type(b"\x0c")
+            text = self.read(1)
+        self.type(b"p")
+        self.read_until("paused")
+        self.type(b"q")
+        self.ended_well()
+
+    def test_no_vms(self):
+        _, daemon = self.enterContext(test_wsrd.setup(0, {"memory": "2G"}))
+        self.resize(10, 60)
+        self.open("-s", str(daemon.control))
+        self.read_until("There are no VMs")
+        self.type(b"\t\x1bOB\x1bOA")
+        self.resize(3, 20)
+        self.read_until("wsrtop")
+        self.type(b"q")
+        self.ended_well()
+
+
 class TapResult(unittest.TestResult):
     """Prints a line of TAP for each test."""
 
@@ -927,6 +1180,7 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     WSRTOP = os.path.abspath(sys.argv[1])
+    test_wsrd.PROGRAMS = pathlib.Path(WSRTOP).parent
     loader = unittest.TestLoader()
     if len(sys.argv) > 2:
         loader.testNamePatterns = ["*%s*" % sys.argv[2]]

@@ -174,7 +174,7 @@ static struct json_object *error_json(const char *text)
 	return object;
 }
 
-/* The bounds of bins that a request names; without them there are no bins. */
+/* The bounds of bins that a request names; without them there are no bins */
 static int request_bins(struct json_object *request, struct report_node *node)
 {
 	struct json_object *array, *entry;
@@ -209,12 +209,12 @@ static void fill_bins(struct report_node *node, const struct wsr_curve *curve)
 
 	for (unsigned int i = 0; i < node->nr_bins; i++) {
 		struct report_bin *bin = &node->bins[i];
+		double x = wsr_x_of_ms(bin->idle_age_ms);
 
 		for (int kind = 0; kind < WSR_NR_KINDS; kind++)
 			younger[kind] = i + 1 == node->nr_bins ?
-				curve->total[kind] :
-				wsr_curve_younger(curve, kind,
-						  wsr_x_of_ms(bin->idle_age_ms));
+					curve->total[kind] :
+					wsr_curve_younger(curve, kind, x);
 		bin->swap_backed_bytes = younger[WSR_SWAP_BACKED] -
 					 before[WSR_SWAP_BACKED];
 		bin->file_backed_bytes = younger[WSR_FILE_BACKED] -
