@@ -1058,8 +1058,27 @@ class Page(Case):
         before = self.value("web1", count)
         choose("range", "900")
         self.wait_card("web1", count + " !== %d" % before)
+        self.assertEqual(self.browser.value("location.hash"), "#900")
         self.value("web1", "vm.querySelector('summary').click()")
         self.wait_card("web1", "!vm.open")
+        self.quiet()
+
+    def test_address(self):
+        """A link says which time is shown; nonsense in it does no harm."""
+        self.start("web1")
+        chosen = "document.getElementById('range').value"
+        for address, seconds in (("#300", 300), ("#86400", 86400),
+                                 ("#<b>7", 86400)):
+            self.browser.open(self.url + address)
+            self.browser.wait_for("%s === '%d' && range_s === %d" %
+                                  (chosen, seconds, seconds))
+            self.browser.wait_for("performance.getEntriesByType('resource')"
+                                  ".some((r) => r.name.includes('since=%d'))"
+                                  % seconds)
+        self.browser.open("about:blank")
+        self.browser.open(self.url + "#7")
+        self.browser.wait_for(DRAWN)
+        self.assertEqual(self.browser.value(chosen), "3600")
         self.quiet()
 
     def test_pointer(self):
