@@ -36,9 +36,9 @@ def test_overlay_tool(_env):
     return f"{re.search(r'Ran ([0-9]+) tests?', output).group(1)} subtests"
 
 
-def test_arithmetic_of_measurements(_env):
+def test_what_measures_and_draws(_env):
     tests = 0
-    for name in ("distribution", "accuracy_plot", "bench_reports"):
+    for name in ("distribution", "accuracy_plot", "bench_reports", "terminal"):
         output = run([sys.executable, "-B",
                       vm.ROOT / f"scripts/tests/test_{name}.py"])
         tests += int(re.search(r"Ran ([0-9]+) tests?", output).group(1))
