@@ -235,7 +235,8 @@ struct wsr_vm {
 	uint64_t seen_actual_bytes;	/* at the last report */
 	uint64_t free;
 	uint64_t swap_free;
-	uint64_t refaulted;
+	uint64_t refaulted;	/* in total, at refaulted_ms */
+	int64_t refaulted_ms;
 	double refault_rate;	/* measured, bytes per second */
 	double refault_average;	/* of the last minute or so */
 	double missed_rate;	/* of the last seconds, see plan.c */

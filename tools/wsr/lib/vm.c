@@ -32,6 +32,7 @@
 #define PEAK_RAISE	(2.0 / 60000)
 /* Refaults are averaged over this time, and react before it is too late. */
 #define REFAULT_MS	60000
+#define REFAULT_STEP_MS	1000
 #define REFAULT_PART	0.8	/* of what is tolerated */
 
 /* Not more than this part of a VM is out of its kernel's sight. */
@@ -231,15 +232,23 @@ static double weight(int64_t elapsed_ms, uint32_t constant_ms)
  * seen where reclaim goes on: where there is almost no free memory.
  */
 static void measure_refaults(struct wsr_vm *vm, const struct wsr_config *config,
-			     const struct report_node *node, int64_t elapsed_ms)
+			     const struct report_node *node, int64_t now_ms)
 {
 	double predicted = vm->why.refault_rate / vm->alpha;
+	int64_t elapsed_ms = now_ms - vm->refaulted_ms;
 	double measured, more;
 
-	if (node->refaulted_bytes < vm->refaulted || elapsed_ms <= 0)
+	/* In a few milliseconds there is none, or a rate beyond belief. */
+	if (elapsed_ms < REFAULT_STEP_MS)
 		return;
+	vm->refaulted_ms = now_ms;
+	if (node->refaulted_bytes < vm->refaulted) {
+		vm->refaulted = node->refaulted_bytes;
+		return;
+	}
 	vm->refault_rate = (node->refaulted_bytes - vm->refaulted) /
 			   (elapsed_ms / 1000.0);
+	vm->refaulted = node->refaulted_bytes;
 	vm->refault_average += (vm->refault_rate - vm->refault_average) *
 			       weight(elapsed_ms, REFAULT_MS);
 	more = vm->refault_rate - vm->missed_rate;
@@ -313,13 +322,15 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 	wsr_promotions_report(&vm->promotions, node, now_ms);
 	if (vm->has_report) {
 		elapsed_ms = now_ms - vm->report_ms;
-		measure_refaults(vm, config, node, elapsed_ms);
+		measure_refaults(vm, config, node, now_ms);
 		wsr_curve_smooth(&vm->curve, &latest,
 				 weight(elapsed_ms, config->up_ms),
 				 weight(elapsed_ms, config->down_ms));
 	} else {
 		vm->curve = latest;
 		vm->first_report_ms = now_ms;
+		vm->refaulted = node->refaulted_bytes;
+		vm->refaulted_ms = now_ms;
 	}
 	balloon = 0;
 	if (vm->deflate_on_oom && vm->size_bytes > vm->actual_bytes)
@@ -333,7 +344,6 @@ const char *wsr_vm_report(struct wsr_vm *vm, const struct wsr_config *config,
 		    vm->hidden;
 	vm->free = node->free_bytes;
 	vm->swap_free = node->swap_free_bytes;
-	vm->refaulted = node->refaulted_bytes;
 	set_slo_age(vm, config, elapsed_ms);
 	return NULL;
 }

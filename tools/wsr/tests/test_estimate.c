@@ -316,6 +316,7 @@ static void test_guest_of_statistics(void **state)
 {
 	struct balloon_stat stat = {
 		.total = 1000 * MIB, .free = 300 * MIB, .caches = 200 * MIB,
+		.swap_in = 70 * MIB,
 	};
 	struct report_node node;
 
@@ -328,6 +329,10 @@ static void test_guest_of_statistics(void **state)
 	assert_int_equal(node.lru_bytes, 700 * MIB);
 	assert_int_equal(older(&node, 1000), 200 * MIB);
 	assert_int_equal(node.swap_free_bytes, 0);
+	assert_int_equal(node.refaulted_bytes, 70 * MIB);
+	stat.swap_in = UINT64_MAX;
+	estimate_guest(&node, 1024 * MIB, &stat, NULL, ESTIMATE_NONE);
+	assert_int_equal(node.refaulted_bytes, 0);
 	/* More cache than there is, or none that is known */
 	stat.caches = 900 * MIB;
 	estimate_guest(&node, 1024 * MIB, &stat, NULL, ESTIMATE_NONE);

@@ -487,6 +487,8 @@ enum estimate_source estimate_guest(struct report_node *node, uint64_t actual,
 	sum_up(node);
 	node->total_bytes = total;
 	node->free_bytes = total - used;
+	if (has_stat && stat->swap_in != UINT64_MAX)
+		node->refaulted_bytes = stat->swap_in;
 	return group ? group_source : ESTIMATE_BALLOON;
 }
 

@@ -129,6 +129,7 @@ struct balloon_stat {
 	uint64_t total;
 	uint64_t free;
 	uint64_t caches;
+	uint64_t swap_in;	/* since boot */
 };
 
 /**
@@ -140,7 +141,8 @@ struct balloon_stat {
  *
  * What the host sees idle is taken for the guest's page cache first, as far as
  * it has some: that is what a guest gives up first. Its swap space is not known:
- * other memory is taken for what it can't give up.
+ * other memory is taken for what it can't give up. What it swaps in counts as
+ * refaults.
  *
  * Return: the source, ESTIMATE_NONE if nothing is known.
  */

@@ -191,18 +191,33 @@ static void on_changed(struct vm *vm)
  */
 static bool is_pressure(const struct wsr_vm *plan,
 			const struct wsr_config *config,
-			const struct report *report, int64_t now_ms)
+			const struct report_node *node, bool asked_for,
+			int64_t now_ms)
 {
 	double tolerated = plan->config->slo * plan->why.wss / 60;
-	uint64_t kept_free = report->guest.total_bytes / PRESSURE_FREE_PART;
+	uint64_t kept_free = node->total_bytes / PRESSURE_FREE_PART;
 
-	if (report->request_id && plan->pressure_ms != WSR_NEVER &&
+	if (asked_for && plan->pressure_ms != WSR_NEVER &&
 	    now_ms - plan->pressure_ms < config->pressure_again_ms)
 		return false;
 	if (kept_free < PRESSURE_FREE)
 		kept_free = PRESSURE_FREE;
 	return plan->free < kept_free &&
 	       plan->refault_rate > PRESSURE_SLO * tolerated;
+}
+
+static void look_for_pressure(struct managed *managed, struct wsr_vm *plan,
+			      const struct report_node *node, bool asked_for)
+{
+	struct manager *manager = managed->manager;
+	int64_t now_ms = monotonic_ms();
+
+	if (!is_pressure(plan, &manager->config->policy, node, asked_for,
+			 now_ms))
+		return;
+	trace_pressure(manager, managed);
+	wsr_vm_pressure(plan, now_ms);
+	plan_soon(manager);
 }
 
 /* Bins where decisions are made: around the age of the cut */
@@ -261,11 +276,7 @@ static void on_report(struct vm *vm, const struct report *report)
 				 vm->guest.data_ms))
 		return;
 	recentre(manager, managed, plan, now_ms);
-	if (is_pressure(plan, &manager->config->policy, report, now_ms)) {
-		trace_pressure(manager, managed);
-		wsr_vm_pressure(plan, now_ms);
-		plan_soon(manager);
-	}
+	look_for_pressure(managed, plan, &report->guest, report->request_id);
 }
 
 static void on_rebooted(struct vm *vm)
@@ -287,8 +298,9 @@ static void take_estimate(struct managed *managed, struct wsr_vm *plan,
 
 	source = estimate_guest(&node, vm->actual_bytes,
 				vm->has_stat ? &vm->stat : NULL, group, source);
-	if (source != ESTIMATE_NONE)
-		take_report(managed, plan, &node, source, monotonic_ms());
+	if (source != ESTIMATE_NONE &&
+	    !take_report(managed, plan, &node, source, monotonic_ms()))
+		look_for_pressure(managed, plan, &node, true);
 }
 
 static void on_statistics(struct vm *vm)

@@ -236,6 +236,7 @@ static void take_statistics(struct vm *vm, struct json_object *data)
 		.total = get_statistic(stats, "stat-total-memory"),
 		.free = get_statistic(stats, "stat-free-memory"),
 		.caches = get_statistic(stats, "stat-disk-caches"),
+		.swap_in = get_statistic(stats, "stat-swap-in"),
 	};
 	vm->has_stat = vm->stat.total != UINT64_MAX &&
 		       vm->stat.free <= vm->stat.total;
