@@ -228,8 +228,8 @@ class Metrics(Case):
             self.assertEqual(ages("file", node)["+Inf"], 700 * MIB)
         bounds = guest.bounds
         self.assertEqual(set(ages("anon", 0)),
-                         {"%g" % (bound / 1000) for bound in bounds} |
-                         {"+Inf"})
+                         {("%.3f" % (bound / 1000)).rstrip("0").rstrip(".")
+                          for bound in bounds} | {"+Inf"})
         self.assertEqual(list(ages("file", 0).values()),
                          sorted(ages("file", 0).values()))
         self.assertEqual(values['wsr_vm_size_bytes{vm="web1"}'],
@@ -247,6 +247,21 @@ class Metrics(Case):
         self.assertLess(float(values['wsr_report_age_seconds{vm="web1"}']),
                         PATIENCE_S)
         self.assertGreater(float(values["wsr_plans_total"]), 0)
+
+    def test_bounds_stay_apart(self):
+        """Two samples with the same labels would end the whole scrape."""
+        guest, = self.start()
+        shaped = guest.mangle
+
+        def mangle(report):
+            shaped(report)
+            *_, one, other, _ = report["nodes"][0]["bins"]
+            one["idle-age-ms"] = 123456789
+            other["idle-age-ms"] = 123456790
+        guest.mangle = mangle
+        self.wait_for(lambda: all(
+            'wsr_vm_bytes{vm="web1",node="all",type="anon",le="%s"}' % bound
+            in self.metrics() for bound in ("123456.789", "123456.79")))
 
     def test_deficit_and_actions(self):
         self.start(("a", "b"))

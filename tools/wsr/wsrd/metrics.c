@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -19,6 +18,7 @@
 #include "trace.h"
 
 #define PATH_SIZE	4096
+#define FIRST_SIZE	65536
 
 enum type {
 	GAUGE,
@@ -30,15 +30,91 @@ enum type {
 	AGES,
 };
 
-/* One text that is being made */
+/*
+ * One text that is being made. With 1000 VMs it has tens of thousands of lines,
+ * and no decisions are made meanwhile: stdio would take several times as long.
+ */
 struct writer {
-	FILE *file;
+	char *data;
+	size_t len;
+	size_t size;
+	bool failed;		/* out of memory; what came after it is lost */
 	bool openmetrics;
 	struct manager *manager;
 	int64_t now_ms;
 	const char *name;	/* of the family that is being written */
 	enum type type;
 };
+
+static void grow(struct writer *writer, size_t len)
+{
+	size_t size = 2 * writer->size > writer->len + len ?
+		      2 * writer->size : writer->len + len;
+	char *data = realloc(writer->data, size);
+
+	if (!data) {
+		writer->failed = true;
+		return;
+	}
+	writer->data = data;
+	writer->size = size;
+}
+
+static void put(struct writer *writer, const char *text, size_t len)
+{
+	if (writer->size - writer->len < len)
+		grow(writer, len);
+	if (writer->failed)
+		return;
+	memcpy(writer->data + writer->len, text, len);
+	writer->len += len;
+}
+
+static void put_text(struct writer *writer, const char *text)
+{
+	put(writer, text, strlen(text));
+}
+
+static void put_integer(struct writer *writer, uint64_t value)
+{
+	char text[20], *digit = text + sizeof(text);
+
+	do {
+		*--digit = '0' + value % 10;
+		value /= 10;
+	} while (value);
+	put(writer, digit, text + sizeof(text) - digit);
+}
+
+static void put_number(struct writer *writer, double value)
+{
+	char text[32];
+
+	if (isinf(value)) {
+		put_text(writer, value > 0 ? "+Inf" : "-Inf");
+	} else if (value >= 0 && value < 0x1p53 && value == (uint64_t)value) {
+		put_integer(writer, value);
+	} else {
+		snprintf(text, sizeof(text), "%.9g", value);
+		put_text(writer, text);
+	}
+}
+
+/* Exactly: two bounds of a guest must not become the same text. */
+static void put_seconds(struct writer *writer, uint64_t ms)
+{
+	unsigned int part = ms % 1000;
+	char digits[] = {
+		'.', '0' + part / 100, '0' + part / 10 % 10, '0' + part % 10
+	};
+	size_t len = sizeof(digits);
+
+	put_integer(writer, ms / 1000);
+	while (part && digits[len - 1] == '0')
+		len--;
+	if (part)
+		put(writer, digits, len);
+}
 
 static void begin(struct writer *writer, const char *name, enum type type,
 		  const char *help)
@@ -48,64 +124,56 @@ static void begin(struct writer *writer, const char *name, enum type type,
 	const char *word = type == COUNTER ? "counter" :
 			   type == AGES && !writer->openmetrics ?
 			   "untyped" : "gauge";
+	char text[512];
+	int len;
 
 	writer->name = name;
 	writer->type = type;
-	fprintf(writer->file, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, total,
-		help, name, total, word);
+	len = snprintf(text, sizeof(text),
+		       "# HELP %s%s %s\n# TYPE %s%s %s\n", name, total, help,
+		       name, total, word);
+	put(writer, text, len);
 }
 
 /* A label's value; names of VMs may have any printable character. */
-static void put_label(FILE *file, const char *name, const char *value)
+static void put_label(struct writer *writer, const char *name,
+		      const char *value)
 {
-	fputs(name, file);
-	fputs("=\"", file);
-	if (!strpbrk(value, "\"\\\n")) {
-		fputs(value, file);
-		value = "";
-	}
-	for (; *value; value++) {
-		if (*value == '\n') {
-			fputs("\\n", file);
-			continue;
-		}
-		if (*value == '"' || *value == '\\')
-			fputc('\\', file);
-		fputc(*value, file);
-	}
-	fputc('"', file);
-}
+	put_text(writer, name);
+	put(writer, "=\"", 2);
+	while (*value) {
+		size_t len = strcspn(value, "\"\\\n");
 
-static void put_number(FILE *file, double value)
-{
-	if (isinf(value))
-		fputs(value > 0 ? "+Inf\n" : "-Inf\n", file);
-	else if (value >= 0 && value == floor(value) && value < 0x1p53)
-		fprintf(file, "%" PRIu64 "\n", (uint64_t)value);
-	else
-		fprintf(file, "%.9g\n", value);
+		put(writer, value, len);
+		value += len;
+		if (!*value)
+			break;
+		put(writer, "\\", 1);
+		put(writer, *value == '\n' ? "n" : value, 1);
+		value++;
+	}
+	put(writer, "\"", 1);
 }
 
 /* A sample with up to two labels, NULL: none */
 static void sample(struct writer *writer, const char *label, const char *value,
 		   const char *label2, const char *value2, double number)
 {
-	FILE *file = writer->file;
-
-	fputs(writer->name, file);
+	put_text(writer, writer->name);
 	if (writer->type == COUNTER)
-		fputs("_total", file);
+		put_text(writer, "_total");
 	if (label) {
-		fputc('{', file);
-		put_label(file, label, value);
+		put(writer, "{", 1);
+		put_label(writer, label, value);
 		if (label2) {
-			fputc(',', file);
-			put_label(file, label2, value2);
+			put(writer, ",", 1);
+			put_label(writer, label2, value2);
 		}
-		fputc('}', file);
+		put(writer, "}", 1);
 	}
-	fputc(' ', file);
-	put_number(file, number);
+	put(writer, " ", 1);
+	put_number(writer, number);
+	put(writer, "\n", 1);
 }
 
 static void single(struct writer *writer, const char *name, enum type type,
@@ -331,10 +399,18 @@ static void write_states(struct writer *writer)
 		       wsr_reason_name(manager->plan[i].why.reason), 1);
 }
 
+static void put_node(struct writer *writer, const struct report_node *node)
+{
+	put_text(writer, ",node=\"");
+	if (node->node_id == REPORT_ALL_NODES)
+		put_text(writer, "all");
+	else
+		put_integer(writer, node->node_id);
+}
+
 static void write_bins(struct writer *writer, const char *name,
 		       const struct report_node *node, bool file_backed)
 {
-	FILE *file = writer->file;
 	double bytes = 0;
 
 	for (unsigned int i = 0; i < node->nr_bins; i++) {
@@ -342,18 +418,19 @@ static void write_bins(struct writer *writer, const char *name,
 
 		bytes += file_backed ? bin->file_backed_bytes :
 				       bin->swap_backed_bytes;
-		fputs("wsr_vm_bytes{", file);
-		put_label(file, "vm", name);
-		if (node->node_id == REPORT_ALL_NODES)
-			fputs(",node=\"all\"", file);
-		else
-			fprintf(file, ",node=\"%d\"", node->node_id);
-		fprintf(file, ",type=\"%s\"", file_backed ? "file" : "anon");
+		put_text(writer, writer->name);
+		put(writer, "{", 1);
+		put_label(writer, "vm", name);
+		put_node(writer, node);
+		put_text(writer, file_backed ? "\",type=\"file\",le=\"" :
+					      "\",type=\"anon\",le=\"");
 		if (i == node->nr_bins - 1)
-			fputs(",le=\"+Inf\"} ", file);
+			put_text(writer, "+Inf");
 		else
-			fprintf(file, ",le=\"%g\"} ", bin->idle_age_ms / 1e3);
-		put_number(file, bytes);
+			put_seconds(writer, bin->idle_age_ms);
+		put_text(writer, "\"} ");
+		put_number(writer, bytes);
+		put(writer, "\n", 1);
 	}
 }
 
@@ -461,13 +538,11 @@ char *metrics_text(struct manager *manager, bool openmetrics, size_t *size)
 		.openmetrics = openmetrics,
 		.now_ms = monotonic_ms(),
 	};
-	char *text = NULL;
 
-	writer.file = open_memstream(&text, size);
-	if (!writer.file)
+	writer.data = malloc(FIRST_SIZE);
+	if (!writer.data)
 		return NULL;
-	/* Nobody else has it. */
-	__fsetlocking(writer.file, FSETLOCKING_BYCALLER);
+	writer.size = FIRST_SIZE;
 	write_host(&writer);
 	write_vms(&writer);
 	write_states(&writer);
@@ -475,10 +550,11 @@ char *metrics_text(struct manager *manager, bool openmetrics, size_t *size)
 	write_actions(&writer);
 	write_self(&writer);
 	if (openmetrics)
-		fputs("# EOF\n", writer.file);
-	if (fclose(writer.file)) {
-		free(text);
+		put_text(&writer, "# EOF\n");
+	if (writer.failed) {
+		free(writer.data);
 		return NULL;
 	}
-	return text;
+	*size = writer.len;
+	return writer.data;
 }
