@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """What wsrd costs with many guests, and whether it survives being killed.
 
-usage: load_wsrd.py DIRECTORY [--guests N] [--seconds N] [--kills N]
+usage: load_wsrd.py DIRECTORY [--guests N] [--seconds N] [--scrapes SECONDS]
+                    [--kills N]
 
   peers  N guests that report once in a second: CPU time, memory, and the time
-         from a report that means pressure to the new target
+         from a report that means pressure to the new target. With --scrapes,
+         wsrd keeps a history and another process fetches /metrics, both so
+         often
   kills  kill -9 at random instants while the guests' needs change: no guest
          ends below its min, no limit is forgotten, and the next wsrd is up
          within a second
@@ -13,8 +16,12 @@ usage: load_wsrd.py DIRECTORY [--guests N] [--seconds N] [--kills N]
 Prints a table. The exit status says whether all was within the limits.
 """
 import argparse
+import contextlib
+import http.client
+import multiprocessing
 import pathlib
 import random
+import socket
 import sys
 import tempfile
 import time
@@ -51,6 +58,74 @@ def percentile(values, part):
     return sorted(values)[min(int(len(values) * part), len(values) - 1)]
 
 
+def fetch(port, interval, end, results):
+    """In a process of its own: scrapes as Prometheus does, until it is told to
+    end. Puts (start, time, bytes) of each into a queue."""
+    due = time.monotonic()
+    while not end.wait(max(due - time.monotonic(), 0)):
+        start = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics", headers={
+                "Accept": "application/openmetrics-text"})
+            text = connection.getresponse().read()
+        if not text.endswith(b"# EOF\n"):
+            raise ValueError("this is not all of it")
+        results.put((start, time.monotonic() - start, len(text)))
+        due += interval
+
+
+class Scrapes:
+    """Somebody who fetches /metrics, None: nobody"""
+
+    def __init__(self, interval):
+        self.interval = interval
+        self.done = []
+        if interval is None:
+            return
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        # Not a fork: the guests are a thread of this process.
+        context = multiprocessing.get_context("spawn")
+        self.end = context.Event()
+        self.results = context.Queue()
+        self.process = context.Process(target=fetch, args=(
+            self.port, interval, self.end, self.results))
+
+    def settings(self, directory):
+        """Of wsrd"""
+        if self.interval is None:
+            return {}
+        return {"http": f"127.0.0.1:{self.port}",
+                "history": pathlib.Path(directory) / "history",
+                "history-interval": f"{max(round(1000 * self.interval), 1000)}ms"}
+
+    def start(self):
+        """From now on"""
+        if self.interval is not None:
+            self.process.start()
+
+    def stop(self):
+        """No more of them"""
+        if self.interval is None or self.process.pid is None:
+            return
+        self.end.set()
+        self.process.join(60)
+        while not self.results.empty():
+            self.done.append(self.results.get())
+        assert self.process.exitcode == 0 and self.done, "no scrapes"
+
+    def rows(self):
+        """Lines of the table"""
+        if not self.done:
+            return
+        times = [1000 * duration for _, duration, _ in self.done]
+        row(f"scrape of {self.done[-1][2] / 1e6:.1f} MB, median of "
+            f"{len(times)}, ms", f"{percentile(times, .5):.1f}", "", True)
+        row("scrape, longest, ms", f"{max(times):.1f}", "", True)
+
+
 def row(what, value, limit, good):
     """One line of the table"""
     print(f"{what:<52} {value:>12} {limit:>12}  {'ok' if good else 'MISSED'}",
@@ -58,18 +133,19 @@ def row(what, value, limit, good):
     return good
 
 
-def peers(nr, seconds):
+def peers(nr, seconds, scrapes):
     """CPU, memory and latency with nr guests"""
     with tempfile.TemporaryDirectory(prefix="wsrd-load-") as directory, \
             fleets.Fleet(directory, nr, interval=1.0) as guests:
         daemon = Daemon(directory, {
-            "host": {"memory": f"{nr}G"},
+            "host": {"memory": f"{nr}G", **scrapes.settings(directory)},
             "policy": {"grace": "1ms", "smooth-up": "1ms", "buffer": "10%"},
             "reports": {"interval": "10s"}})
         try:
             wait_for(lambda: sum("report-age-s" in vm for vm in
                                  daemon.ask("status")["vms"]) == nr,
                      "report of each guest", 120)
+            scrapes.start()
             time.sleep(5)
             before, start = cpu_s(daemon.process.pid), time.monotonic()
             time.sleep(seconds)
@@ -78,8 +154,12 @@ def peers(nr, seconds):
             rss = rss_mib(daemon.process.pid)
             latency = pressures(guests)
         finally:
+            scrapes.stop()
             daemon.kill()
-    print(f"\n{nr} guests, each with a report per second")
+    print(f"\n{nr} guests, each with a report per second" + (
+        "" if scrapes.interval is None else
+        f"; history and a scrape every {scrapes.interval:g} s"))
+    scrapes.rows()
     good = row("CPU, % of a core", f"{share:.1f}", f"{MAX_CPU:.0f}",
                share <= MAX_CPU)
     good &= row("memory, MiB", f"{rss:.1f}", f"{MAX_RSS_MIB}",
@@ -157,12 +237,14 @@ def main():
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--guests", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--scrapes", type=float, metavar="SECONDS")
     parser.add_argument("--kills", type=int, default=200)
     options = parser.parse_args()
     test_wsrd.PROGRAMS = options.directory.resolve()
     good = True
     if options.guests:
-        good &= peers(options.guests, options.seconds)
+        good &= peers(options.guests, options.seconds,
+                      Scrapes(options.scrapes))
     if options.kills:
         good &= kills(options.kills)
     sys.exit(not good)
