@@ -170,7 +170,6 @@ static int take_report(struct replay *replay, struct replay_vm *vm,
 
 	if (report_parse(json, &report, wrong))
 		return fail(error, "%s", wrong);
-	vm->vm.config = &vm->config;
 	if (wsr_vm_report(&vm->vm, &replay->config, &report.guest,
 			  replay->now_ms))
 		replay->refused++;
@@ -259,6 +258,8 @@ static int take(struct replay *replay, struct json_object *line, char *error)
 	/* Of before it was known well enough */
 	if (!vm || vm->gone)
 		return 0;
+	/* It may have moved since the last plan, or there was none. */
+	vm->vm.config = &vm->config;
 	if (json_object_object_get_ex(line, "report", &field))
 		return take_report(replay, vm, field, error);
 	if (flag(line, "pressure"))
