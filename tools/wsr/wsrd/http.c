@@ -455,11 +455,29 @@ static bool is_loopback(const struct sockaddr_storage *address)
 	return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
 
+/* What is still missing is NULL, for http_stop(). */
+static int start(struct http *http, struct manager *manager,
+		 unsigned int flags, const struct sockaddr_storage *address)
+{
+	http->manager = manager;
+	for (int i = 0; i < MAX_CONNECTIONS; i++)
+		http->clients[i].fd = -1;
+	http->daemon = MHD_start_daemon(flags | MHD_USE_EPOLL, 0, NULL, NULL,
+		on_request, http,
+		MHD_OPTION_SOCK_ADDR, (const struct sockaddr *)address,
+		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1U,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned int)MAX_CONNECTIONS,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_S,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADERS,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+		MHD_OPTION_END);
+	return http->daemon ? watch(http) : -1;
+}
+
 int http_start(struct manager *manager, struct http **result, char *error)
 {
 	const char *text = manager->config->http_address;
 	struct sockaddr_storage address;
-	unsigned int flags = MHD_USE_EPOLL;
 	struct http *http;
 
 	*result = NULL;
@@ -470,25 +488,13 @@ int http_start(struct manager *manager, struct http **result, char *error)
 			 text);
 		return -1;
 	}
-	if (address.ss_family == AF_INET6)
-		flags |= MHD_USE_IPv6;
 	http = calloc(1, sizeof(*http));
 	if (!http) {
 		snprintf(error, CONFIG_ERROR, "out of memory");
 		return -1;
 	}
-	http->manager = manager;
-	for (int i = 0; i < MAX_CONNECTIONS; i++)
-		http->clients[i].fd = -1;
-	http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http,
-		MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
-		MHD_OPTION_LISTENING_ADDRESS_REUSE, 1U,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned int)MAX_CONNECTIONS,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_S,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADERS,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-		MHD_OPTION_END);
-	if (!http->daemon || watch(http)) {
+	if (start(http, manager, address.ss_family == AF_INET6 ?
+		  MHD_USE_IPv6 : 0, &address)) {
 		snprintf(error, CONFIG_ERROR, "[host] http = %.64s: can't listen there: %s",
 			 text, strerror(errno));
 		http_stop(http);
