@@ -236,18 +236,21 @@ static void measure_refaults(struct wsr_vm *vm, const struct wsr_config *config,
 {
 	double predicted = vm->why.refault_rate / vm->alpha;
 	int64_t elapsed_ms = now_ms - vm->refaulted_ms;
-	double measured, more;
+	double measured, more, refaulted = 0;
 
-	/* In a few milliseconds there is none, or a rate beyond belief. */
-	if (elapsed_ms < REFAULT_STEP_MS)
-		return;
-	vm->refaulted_ms = now_ms;
-	if (node->refaulted_bytes < vm->refaulted) {
-		vm->refaulted = node->refaulted_bytes;
+	if (node->refaulted_bytes > vm->refaulted)
+		refaulted = node->refaulted_bytes - vm->refaulted;
+	/*
+	 * A report that comes a few milliseconds after another one can be a call
+	 * for help, but they make no rate.
+	 */
+	if (elapsed_ms < REFAULT_STEP_MS) {
+		vm->refault_rate = fmax(vm->refault_rate, refaulted /
+					(REFAULT_STEP_MS / 1000.0));
 		return;
 	}
-	vm->refault_rate = (node->refaulted_bytes - vm->refaulted) /
-			   (elapsed_ms / 1000.0);
+	vm->refaulted_ms = now_ms;
+	vm->refault_rate = refaulted / (elapsed_ms / 1000.0);
 	vm->refaulted = node->refaulted_bytes;
 	vm->refault_average += (vm->refault_rate - vm->refault_average) *
 			       weight(elapsed_ms, REFAULT_MS);

@@ -343,6 +343,36 @@ static void test_balloon_is_not_the_kernels(void **state)
 	assert_int_equal(vm.fixed, node.unevictable_bytes);
 }
 
+/* A busy loop reads two of them in the same millisecond. */
+static void test_reports_at_once(void **state)
+{
+	struct wsr_vm_config vm_config;
+	struct wsr_config config;
+	struct report_node node;
+	struct random random;
+	struct wsr_vm vm;
+
+	(void)state;
+	wsr_config_init(&config);
+	wsr_vm_config_init(&vm_config);
+	random_seed(&random, seed);
+	make_report(&random, &node, GIB);
+	wsr_vm_init(&vm, &vm_config, 4 * GIB, GIB, 0);
+	node.refaulted_bytes = 0;
+	assert_null(wsr_vm_report(&vm, &config, &node, 1000));
+	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
+	assert_true(vm.refault_rate == 0);
+	node.refaulted_bytes = GIB;
+	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
+	assert_true(vm.refault_rate >= GIB);
+	/* Another one with the same does not take that back. */
+	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
+	assert_true(vm.refault_rate >= GIB);
+	assert_null(wsr_vm_report(&vm, &config, &node, 3000));
+	assert_null(wsr_vm_report(&vm, &config, &node, 4000));
+	assert_true(vm.refault_rate == 0);
+}
+
 /* --- plans ---------------------------------------------------------------- */
 
 struct fleet {
@@ -839,6 +869,7 @@ int main(void)
 		cmocka_unit_test(test_recentred_bounds),
 		cmocka_unit_test(test_nonsense_is_refused),
 		cmocka_unit_test(test_balloon_is_not_the_kernels),
+		cmocka_unit_test(test_reports_at_once),
 		cmocka_unit_test(test_invariants_of_plans),
 		cmocka_unit_test(test_order_does_not_matter),
 		cmocka_unit_test(test_more_shares_never_harm),
