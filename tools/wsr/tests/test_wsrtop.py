@@ -950,7 +950,7 @@ class Wsrd(Case):
     def test_json(self):
         fleet, daemon = self.wsrd(2)
         out, _ = self.run_it("-s", str(daemon.control), "--json", "-i", "100ms",
-                             "--count", "2", "--bounds", "1500ms,1h")
+                             "--count", "2", "--bounds", "5s,1h")
         lines = [json.loads(line) for line in out.splitlines()]
         self.assertEqual(len(lines), 2)
         self.assertLess(lines[0]["time-ms"], lines[1]["time-ms"])
@@ -960,7 +960,7 @@ class Wsrd(Case):
         for vm in lines[1]["vms"]:
             guest = fleet[vm["name"]]
             self.assertEqual([b.get("idle-age-ms") for b in vm["bins"]],
-                             [1500, 3600000, None])
+                             [5000, 3600000, None])
             self.assertEqual([b["swap-backed-bytes"] for b in vm["bins"]],
                              [guest.hot, 0, 0])
             self.assertLess(abs(vm["bins"][2]["file-backed-bytes"] -

@@ -285,6 +285,12 @@ int main(int argc, char **argv)
 		config_free(&app.config);
 		return 0;
 	}
+	/* From here on for the event loop; the process below ignores them. */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
 	/* Before anything else: it keeps the rights of now, and little more. */
 	app.privileged = privileged_start(app.config.cgroup_root,
 					  app.config.lru_gen_path, error);
@@ -292,11 +298,6 @@ int main(int argc, char **argv)
 		log_message(LOG_ERR, "%s", error);
 		return 1;
 	}
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGHUP);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	if (sd_event_new(&event) < 0) {
 		log_message(LOG_ERR, "there is no event loop");
