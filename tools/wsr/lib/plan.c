@@ -253,8 +253,10 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	double headroom = fmax(config->headroom_part * (vm->fixed + lru),
 			       2 * gate(vm, config));
 
-	s->weight_x = 2 * log2(vm->config->shares);
-	s->ceiling = wsr_vm_ceiling(vm);
+	*s = (struct wsr_scratch) {
+		.weight_x = 2 * log2(vm->config->shares),
+		.ceiling = wsr_vm_ceiling(vm),
+	};
 	s->entitled = s->ceiling;
 	vm->why = (struct wsr_why) {
 		.reason = fixed_reason(vm, config, now_ms),
@@ -307,11 +309,11 @@ static bool trusted(const struct wsr_vm *vm)
 	return vm->config->trusted && !vm->doubted;
 }
 
-/* Up to @cap by shares, but what it can't do without */
+/* Up to its cap by shares, but what it can't do without */
 static double fair_part(const struct wsr_vm *vm, const struct wsr_scratch *s,
-			double level, double cap)
+			double level)
 {
-	return clamp(level * vm->config->shares, s->must, fmax(cap, s->must));
+	return clamp(level * vm->config->shares, s->must, fmax(s->cap, s->must));
 }
 
 /* In a deficit: pages that are in use all the time, and nobody else's */
@@ -322,13 +324,10 @@ static double active(const struct wsr_vm *vm, const struct wsr_scratch *s,
 		    s->slo_floor);
 }
 
-/*
- * The part of a VM with shares of 1, so that all parts fit: each up to its SLO
- * floor or, if @config is there, what is active.
- */
+/* The part of a VM with shares of 1, so that all parts fit */
 static double deficit_level(const struct wsr_vm *vms,
 			    const struct wsr_scratch *scratch, size_t nr,
-			    const struct wsr_config *config, double capacity)
+			    double capacity)
 {
 	double low = 0, high = 0;
 
@@ -338,12 +337,8 @@ static double deficit_level(const struct wsr_vm *vms,
 		double level = (low + high) / 2, sum = 0;
 
 		for (size_t i = 0; i < nr; i++) {
-			const struct wsr_scratch *s = &scratch[i];
-			double cap = config ? active(&vms[i], s, config) :
-					      s->slo_floor;
-
-			if (!s->fixed)
-				sum += fair_part(&vms[i], s, level, cap);
+			if (!scratch[i].fixed)
+				sum += fair_part(&vms[i], &scratch[i], level);
 		}
 		if (sum <= capacity)
 			low = level;
@@ -376,9 +371,17 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 	for (size_t i = 0; i < nr && musts > capacity; i++)
 		scratch[i].must = lowest(&vms[i]);
 
-	level = deficit_level(vms, scratch, nr, config, capacity);
-	part = deficit_level(vms, scratch, nr, NULL, capacity);
-	cry = deficit_level(vms, scratch, nr, NULL, capacity + buffer);
+	for (size_t i = 0; i < nr; i++) {
+		if (!scratch[i].fixed)
+			scratch[i].cap = active(&vms[i], &scratch[i], config);
+	}
+	level = deficit_level(vms, scratch, nr, capacity);
+	for (size_t i = 0; i < nr; i++) {
+		scratch[i].least = fair_part(&vms[i], &scratch[i], level);
+		scratch[i].cap = scratch[i].slo_floor;
+	}
+	part = deficit_level(vms, scratch, nr, capacity);
+	cry = deficit_level(vms, scratch, nr, capacity + buffer);
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_scratch *s = &scratch[i];
 
@@ -387,11 +390,8 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 					    s->must, s->ceiling);
 		if (s->fixed)
 			continue;
-		s->least = fair_part(&vms[i], s, level,
-				     active(&vms[i], s, config));
-		s->most = s->slo_floor;
-		if (!trusted(&vms[i]))
-			s->most = fair_part(&vms[i], s, part, s->slo_floor);
+		s->most = trusted(&vms[i]) ? s->slo_floor :
+					     fair_part(&vms[i], s, part);
 		/* If that is all there is, age does not matter. */
 		if (musts > capacity)
 			s->most = s->least;

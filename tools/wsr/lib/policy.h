@@ -388,6 +388,7 @@ struct wsr_scratch {
 	double missed_rate, missed_ms, missed_most, oldest_ms;
 	double kept_swap_backed;	/* that there is no swap space for */
 	double must;		/* can't be taken, or not be less: in a deficit */
+	double cap;		/* of its part by shares, in a deficit */
 	double least, most;	/* what the cut by age stays between */
 	double entitled;	/* all that its own word can get it */
 	double need;		/* order of growth */
