@@ -343,6 +343,31 @@ static void test_balloon_is_not_the_kernels(void **state)
 	assert_int_equal(vm.fixed, node.unevictable_bytes);
 }
 
+/* Firmware and the kernel itself: what its page allocator never had is used. */
+static void test_hidden_memory_is_used(void **state)
+{
+	struct wsr_vm_config vm_config;
+	struct wsr_config config;
+	struct report_node node;
+	struct random random;
+	struct wsr_vm vm;
+	uint64_t reported;
+
+	(void)state;
+	wsr_config_init(&config);
+	wsr_vm_config_init(&vm_config);
+	random_seed(&random, seed);
+	make_report(&random, &node, GIB - 16 * MIB);
+	reported = node.unevictable_bytes + node.kernel_bytes;
+	wsr_vm_init(&vm, &vm_config, GIB, GIB, 0);
+	assert_null(wsr_vm_report(&vm, &config, &node, 1000));
+	assert_int_equal(vm.fixed - reported, GIB - node.total_bytes);
+	/* A balloon that moved since the report says nothing of that. */
+	vm.actual_bytes -= 100 * MIB;
+	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
+	assert_int_equal(vm.fixed - reported, GIB - node.total_bytes);
+}
+
 /* A busy loop reads two of them in the same millisecond. */
 static void test_reports_at_once(void **state)
 {
@@ -869,6 +894,7 @@ int main(void)
 		cmocka_unit_test(test_recentred_bounds),
 		cmocka_unit_test(test_nonsense_is_refused),
 		cmocka_unit_test(test_balloon_is_not_the_kernels),
+		cmocka_unit_test(test_hidden_memory_is_used),
 		cmocka_unit_test(test_reports_at_once),
 		cmocka_unit_test(test_invariants_of_plans),
 		cmocka_unit_test(test_order_does_not_matter),
