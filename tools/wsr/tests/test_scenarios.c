@@ -353,6 +353,17 @@ static void test_stuck_with_cgroup(void **state)
 	assert_between(reclaimed_by_host(8.5 * GIB, 0.002), 0.3 * GIB, 10 * GIB);
 }
 
+/* Not enough for three guests, and the first one says that it needs all. */
+static void start_with_liar(struct world *world)
+{
+	start_world(world, 8 * GIB);
+	for (int i = 0; i < 3; i++) {
+		add_guest(world);
+		world->vm_configs[i].slo = 0.0001;
+	}
+	world->guests[0].honesty = WSR_SIM_ALL_HOT;
+}
+
 /*
  * Who is not trusted and claims to need all gets no more than its part when not
  * all can have it.
@@ -362,12 +373,7 @@ static void test_liar_all_hot(void **state)
 	struct world world;
 
 	(void)state;
-	start_world(&world, 8 * GIB);
-	for (int i = 0; i < 3; i++) {
-		add_guest(&world);
-		world.vm_configs[i].slo = 0.0001;
-	}
-	world.guests[0].honesty = WSR_SIM_ALL_HOT;
+	start_with_liar(&world);
 	world.vm_configs[0].trusted = false;
 	run(&world, 60 * MINUTES);
 	assert_int_equal(world.vms[0].why.reason, WSR_DEFICIT);
@@ -390,12 +396,7 @@ static void test_trusted_liar(void **state)
 	struct world world;
 
 	(void)state;
-	start_world(&world, 8 * GIB);
-	for (int i = 0; i < 3; i++) {
-		add_guest(&world);
-		world.vm_configs[i].slo = 0.0001;
-	}
-	world.guests[0].honesty = WSR_SIM_ALL_HOT;
+	start_with_liar(&world);
 	run(&world, 30 * MINUTES);
 	assert_true(world.host.deficit_bytes > 0);
 	for (int i = 0; i < 60 * MINUTES; i++) {
@@ -414,13 +415,10 @@ static void test_liar_under_pressure(void **state)
 	struct world world;
 
 	(void)state;
-	start_world(&world, 8 * GIB);
-	for (int i = 0; i < 3; i++) {
-		/* All of it is used every few minutes: the SLO asks for it. */
-		add_guest(&world)->classes[2].rate = 1 / 300.0;
-		world.vm_configs[i].slo = 0.0001;
-	}
-	world.guests[0].honesty = WSR_SIM_ALL_HOT;
+	start_with_liar(&world);
+	/* All of it is used every few minutes: the SLO asks for it. */
+	for (int i = 0; i < 3; i++)
+		world.guests[i].classes[2].rate = 1 / 300.0;
 	world.vms[0].doubted = true;
 	for (int i = 0; i < 60 * MINUTES; i++) {
 		if (i % 5 == 0)
