@@ -2,7 +2,7 @@
 /*
  * Work whose need for memory changes, at a pace that does not.
  *
- * usage: phases [-f FILE:TOUCHES] [-l KIB] [-t TOUCHES] PHASE...
+ * usage: phases [-f FILE:TOUCHES] [-l KIB] [-s FILE:PAGES] [-t TOUCHES] PHASE...
  *
  * A PHASE is SIZE:SECONDS, as in 128M:60: each PERIOD_MS, TOUCHES random pages
  * of the first SIZE bytes are written. The memory of the largest phase is
@@ -10,7 +10,9 @@
  * "ready" says that this is done; the first phase begins when the file /run/go
  * is there. -f: also as many random pages of a file are
  * read each time, with :SIZE after PHASE's seconds only of its first SIZE bytes.
- * -l: each time so much more memory is written and never used again.
+ * -l: each time so much more memory is written and never used again. -s: the
+ * next pages of a file are read each time, one after the other to its end, and
+ * then from its start.
  *
  * A touch that is not done by the end of its period is not made up for: it is
  * work not done. At the end of each phase a line says
@@ -48,6 +50,9 @@ static struct {
 	unsigned int file_touches;
 	uint64_t leak_bytes;	/* each period */
 	int fd;
+	unsigned int stream_pages;
+	int stream_fd;
+	off_t stream_at;
 	char *memory;
 	uint64_t random;
 } app = {
@@ -120,6 +125,17 @@ static void touch_file(const struct phase *phase)
 		err(1, "read of the file");
 }
 
+static void read_on(const struct phase *phase)
+{
+	static char page[PAGE];
+	ssize_t got = pread(app.stream_fd, page, PAGE, app.stream_at);
+
+	(void)phase;
+	if (got < 0)
+		err(1, "read of the stream");
+	app.stream_at = got == PAGE ? app.stream_at + PAGE : 0;
+}
+
 /* Returns how many touches were done before @until. */
 static unsigned int touch(void (*one)(const struct phase *),
 			  const struct phase *phase, unsigned int nr,
@@ -159,13 +175,16 @@ static void run(const struct phase *phase, int64_t began)
 		start = now_ns();
 		done += touch(touch_memory, phase, memory, due + PERIOD_NS);
 		done += touch(touch_file, phase, files, due + PERIOD_NS);
+		done += touch(read_on, phase, app.stream_pages,
+			      due + PERIOD_NS);
 		leak(app.leak_bytes);
 		took = now_ns() - start;
 		if (took > slowest)
 			slowest = took;
 	}
 	printf("%s %llu %llu %lld\n", phase->name, (unsigned long long)done,
-	       (unsigned long long)(memory + files) * periods,
+	       (unsigned long long)(memory + files + app.stream_pages) *
+	       periods,
 	       (long long)slowest / 1000);
 	fflush(stdout);
 }
@@ -188,17 +207,25 @@ static void parse_phase(char *text)
 		errx(2, "%s: a phase is SIZE:SECONDS[:SIZE]", phase->name);
 }
 
-static void open_file(char *text)
+/* Of FILE:NUMBER */
+static int open_file(char *text, unsigned int *number)
 {
 	char *colon = strrchr(text, ':');
+	int fd;
 
 	if (!colon)
-		errx(2, "%s: expected FILE:TOUCHES", text);
+		errx(2, "%s: expected FILE:NUMBER", text);
 	*colon = '\0';
-	app.file_touches = strtoul(colon + 1, NULL, 10);
-	app.fd = open(text, O_RDONLY);
-	if (app.fd < 0)
+	*number = strtoul(colon + 1, NULL, 10);
+	fd = open(text, O_RDONLY);
+	if (fd < 0)
 		err(1, "%s", text);
+	return fd;
+}
+
+static void open_random(char *text)
+{
+	app.fd = open_file(text, &app.file_touches);
 	/* Only what is asked for: pages are as random as touches. */
 	posix_fadvise(app.fd, 0, 0, POSIX_FADV_RANDOM);
 }
@@ -209,13 +236,16 @@ int main(int argc, char **argv)
 	int64_t began;
 	int option;
 
-	while ((option = getopt(argc, argv, "f:l:t:")) >= 0) {
+	while ((option = getopt(argc, argv, "f:l:s:t:")) >= 0) {
 		switch (option) {
 		case 'f':
-			open_file(optarg);
+			open_random(optarg);
 			break;
 		case 'l':
 			app.leak_bytes = strtoull(optarg, NULL, 10) << 10;
+			break;
+		case 's':
+			app.stream_fd = open_file(optarg, &app.stream_pages);
 			break;
 		case 't':
 			app.touches = strtoul(optarg, NULL, 10);

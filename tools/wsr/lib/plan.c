@@ -16,7 +16,8 @@
  *	   more than that, and nobody less than what it can't do without and the
  *	   pages that it uses all the time; if those do not fit: by shares.
  *	4. From there to actions: who shrinks goes first and slowly, who grows
- *	   gets what is really free. Guards keep a VM from being shrunk that
+ *	   gets what is really free, and what the host may swap out until the
+ *	   others have shrunk. Guards keep a VM from being shrunk that
  *	   waits for memory, is unknown, has just grown, or does not respond.
  */
 #include <math.h>
@@ -105,10 +106,21 @@ static bool limited(const struct wsr_vm *vm)
 }
 
 /* What the VM may use up at any time, without asking us */
-static double committed(const struct wsr_vm *vm)
+static double allowed(const struct wsr_vm *vm)
 {
 	return limited(vm) ? fmax(vm->actual_bytes, vm->target_bytes) :
 			     vm->actual_bytes;
+}
+
+/* The part of @bytes of it that is or may get into the host's memory */
+static double in_memory(const struct wsr_vm *vm, double bytes)
+{
+	return fmax(bytes - vm->swapped_bytes, 0);
+}
+
+static double committed(const struct wsr_vm *vm)
+{
+	return in_memory(vm, allowed(vm));
 }
 
 static double sum_committed(const struct wsr_vm *vms, size_t nr)
@@ -123,7 +135,7 @@ static double sum_committed(const struct wsr_vm *vms, size_t nr)
 /* What has to be free so that it can get to @target: less than 0 if it may */
 static double missing(const struct wsr_vm *vm, double target)
 {
-	return limited(vm) ? target - committed(vm) : 0;
+	return limited(vm) ? target - allowed(vm) : 0;
 }
 
 /*
@@ -266,10 +278,11 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	if (s->fixed) {
 		if (vm->why.reason == WSR_STUCK)
 			vm->why.hold = WSR_HOLD_STUCK;
-		s->floor = committed(vm);
+		s->floor = allowed(vm);
 		/* See restore_min(). */
 		if (!vm->config->hands_off && !vm->migrating)
 			s->floor = fmax(s->floor, lowest(vm));
+		s->floor = in_memory(vm, s->floor);
 		s->must = fmin(vm->config->min_bytes, s->ceiling);
 		s->slo_floor = s->floor;
 		s->desired = s->floor;
@@ -454,13 +467,27 @@ static void set_capacity(struct wsr_host *host, const struct wsr_config *config)
 	host->capacity_bytes = capacity - host->buffer_bytes;
 }
 
+/*
+ * What the host may still swap out: VMs that need memory get that much before
+ * others have shrunk.
+ */
+static double may_swap(const struct wsr_host *host, const struct wsr_vm *vms,
+		       size_t nr)
+{
+	double swapped = 0;
+
+	for (size_t i = 0; i < nr; i++)
+		swapped += vms[i].swapped_bytes;
+	return fmax(host->swap_bytes - swapped, 0);
+}
+
 /* What each VM should have */
 static void share(struct wsr_host *host, struct wsr_vm *vms,
 		  struct wsr_scratch *scratch, size_t nr,
 		  const struct wsr_config *config, int64_t now_ms)
 {
 	double capacity = host->capacity_bytes;
-	double ceilings = 0, slo_floors = 0, fixed = 0, deficit;
+	double ceilings = 0, slo_floors = 0, fixed = 0, deficit, swap;
 
 	for (size_t i = 0; i < nr; i++) {
 		set_limits(&vms[i], &scratch[i], config, now_ms);
@@ -476,6 +503,13 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 	host->deficit_bytes = fmax(deficit, 0);
 	host->reclaimable_bytes = fmax(-deficit, 0);
 	host->cut_x = CUT_ALL;
+	/*
+	 * Before anybody gets less, the host swaps what is the coldest of all,
+	 * also of VMs that can't be shrunk or whose ages are not known.
+	 */
+	swap = clamp(deficit, 0, may_swap(host, vms, nr));
+	capacity += swap;
+	deficit -= swap;
 	if (ceilings <= capacity) {
 		for (size_t i = 0; i < nr; i++) {
 			if (scratch[i].fixed)
@@ -631,10 +665,15 @@ static void grow_to(struct wsr_vm *vm, uint64_t target,
 		act(actions, vm, WSR_SET_BALLOON, target, true);
 }
 
-/* Has it been short of memory for some time, and did not get what it needs? */
-static bool waits_for_relief(const struct wsr_vm *vm, int64_t now_ms)
+/*
+ * Was it short of memory, and did not get what it needs? A VM that is still short
+ * says so again; else it is over.
+ */
+static bool needs_relief(const struct wsr_vm *vm,
+			 const struct wsr_config *config, int64_t now_ms)
 {
-	return vm->pressure_ms != vm->served_ms && vm->pressure_ms < now_ms &&
+	return vm->pressure_ms != vm->served_ms &&
+	       within(vm->pressure_ms, 2 * config->pressure_again_ms, now_ms) &&
 	       !vm->config->hands_off && !vm->migrating;
 }
 
@@ -645,8 +684,7 @@ static void relieve(struct wsr_vm *vm, const struct wsr_scratch *s,
 {
 	double grant;
 
-	if (vm->pressure_ms == vm->served_ms || vm->config->hands_off ||
-	    vm->migrating)
+	if (!needs_relief(vm, config, now_ms))
 		return;
 	vm->why.reason = WSR_PRESSURE;
 	if (!vm->relief_bytes)
@@ -662,7 +700,7 @@ static void relieve(struct wsr_vm *vm, const struct wsr_scratch *s,
 	if (grant > 0) {
 		*budget -= grant;
 		vm->why.desired = fmax(vm->why.desired, vm->relief_bytes);
-		grow_to(vm, committed(vm) + grant, actions, now_ms);
+		grow_to(vm, allowed(vm) + grant, actions, now_ms);
 	} else if (vm->target_bytes < vm->actual_bytes &&
 		   vm->actual_bytes <= s->entitled) {
 		/* It shall at least not lose what it has. */
@@ -684,7 +722,7 @@ static void restore_min(struct wsr_vm *vm, const struct wsr_config *config,
 		if (*budget < gate(vm, config))
 			return;
 		grant = *budget;
-		target = committed(vm) + grant;
+		target = allowed(vm) + grant;
 	}
 	if (grant > 0)
 		*budget -= grant;
@@ -718,7 +756,9 @@ static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 		   const struct wsr_host *host, const struct wsr_config *config,
 		   bool hurry, struct actions *actions, int64_t now_ms)
 {
-	double from = held(vm), desired = vm->why.desired;
+	double from = held(vm);
+	/* What the host has swapped out need not be taken once more. */
+	double desired = vm->why.desired + vm->swapped_bytes;
 	double least = gate(vm, config) * (hurry ? WAIT_PART : 1);
 	double ms = fmin(now_ms - vm->rate_ms, MAX_STEP_MS);
 	double step = config->shrink_rate * (hurry ? WAIT_HURRY : 1) *
@@ -736,6 +776,14 @@ static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 	hold = may_shrink(vm, s, host, config, now_ms);
 	if (hold) {
 		vm->why.hold = hold;
+		return;
+	}
+	/*
+	 * The guest's oldest pages are those that the host has swapped out: the
+	 * guest would have to read them to write them.
+	 */
+	if (from - desired < vm->swapped_bytes) {
+		vm->why.hold = WSR_HOLD_SWAPPED;
 		return;
 	}
 	/* Nor may the target run away from a balloon that is slow. */
@@ -807,7 +855,7 @@ static void grow(struct wsr_vm *vm, const struct wsr_config *config,
 	if (grant > fmax(*budget, 0)) {
 		vm->why.hold = WSR_HOLD_NO_FREE;
 		grant = fmax(*budget, 0);
-		target = committed(vm) + grant;
+		target = allowed(vm) + grant;
 		if (target - vm->target_bytes < gate(vm, config))
 			return;
 	}
@@ -857,10 +905,15 @@ static bool is_short(struct wsr_host *host, const struct wsr_vm *vms,
 	for (size_t i = 0; i < nr; i++) {
 		double more = missing(&vms[i], scratch[i].desired);
 
+		if (scratch[i].fixed)
+			more = scratch[i].desired - committed(&vms[i]);
 		if (scratch[i].fixed || more > 0)
 			free -= more;
 		wanted |= more >= gate(&vms[i], config) && !scratch[i].fixed;
 	}
+	/* The host swaps for what was given and is not there. */
+	if (host->swap_bytes && free_now < -host->buffer_bytes)
+		host->waits = true;
 	host->waits |= wanted && free < 0;
 	return free < 0 && (wanted || free_now < 0);
 }
@@ -913,6 +966,7 @@ static void give(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 
 	/* What was just taken is not free yet. */
 	budget = (double)host->capacity_bytes - sum_committed(vms, nr);
+	budget += may_swap(host, vms, nr);
 	/* The buffer is for those that can't wait. */
 	budget += host->buffer_bytes;
 	for (size_t i = 0; i < nr; i++) {
@@ -950,7 +1004,8 @@ size_t wsr_plan(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 	host->used_bytes = sum_committed(vms, nr);
 	host->waits = false;
 	for (size_t i = 0; i < nr; i++)
-		host->waits |= waits_for_relief(&vms[i], now_ms);
+		host->waits |= vms[i].pressure_ms < now_ms &&
+			       needs_relief(&vms[i], config, now_ms);
 	share(host, vms, scratch, nr, config, now_ms);
 	take(host, vms, nr, config, now_ms, scratch, &actions);
 	give(host, vms, nr, config, now_ms, scratch, &actions);
@@ -983,6 +1038,7 @@ static const char * const hold_names[WSR_NR_HOLDS] = {
 	[WSR_HOLD_RATE]		= "rate",
 	[WSR_HOLD_NO_FREE]	= "no-free",
 	[WSR_HOLD_STUCK]	= "stuck",
+	[WSR_HOLD_SWAPPED]	= "swapped",
 };
 
 const char *wsr_reason_name(enum wsr_reason reason)

@@ -153,6 +153,7 @@ enum wsr_hold {
 	WSR_HOLD_RATE,		/* shrinks as fast as it may */
 	WSR_HOLD_NO_FREE,	/* grows when others have shrunk */
 	WSR_HOLD_STUCK,
+	WSR_HOLD_SWAPPED,	/* most of what there is to take is in host swap */
 	WSR_NR_HOLDS,
 };
 
@@ -196,6 +197,7 @@ enum wsr_stall {
  * @size_bytes:	the memory that it was given at its start
  * @actual_bytes: what it has: with a balloon, @size_bytes less the balloon;
  *		else what it uses
+ * @swapped_bytes: what the host has swapped out of it
  * @psi:	part of the time that it stalls for memory, less than 0: unknown
  * @has_cgroup:	a guest whose QEMU is alone in a control group: memory.high
  *		follows the balloon, and memory.reclaim helps a stuck one
@@ -218,6 +220,7 @@ struct wsr_vm {
 	const struct wsr_vm_config *config;
 	uint64_t size_bytes;
 	uint64_t actual_bytes;
+	uint64_t swapped_bytes;
 	double psi;
 	bool has_cgroup;
 	bool deflate_on_oom;
@@ -308,6 +311,8 @@ uint64_t wsr_vm_ceiling(const struct wsr_vm *vm);
  * @total_bytes:	of its memory, or of the control group of all VMs
  * @other_bytes:	used by other than the VMs
  * @reserved_bytes:	held for VMs that are to start
+ * @swap_bytes:	how much of all VMs the host may swap out so that a VM that
+ *			needs memory need not wait for others to shrink
  * @pressed:		the host itself is short now (its PSI trigger fired)
  *
  * By wsr_plan():
@@ -325,6 +330,7 @@ struct wsr_host {
 	uint64_t total_bytes;
 	uint64_t other_bytes;
 	uint64_t reserved_bytes;
+	uint64_t swap_bytes;
 	bool pressed;
 
 	uint64_t capacity_bytes;

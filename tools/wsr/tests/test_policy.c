@@ -481,6 +481,8 @@ static void make_fleet(struct random *random, struct fleet *fleet,
 				  between(random, 0, 0.2);
 	if (random_chance(random, 0.2))
 		fleet->host.reserved_bytes = fleet->host.total_bytes / 10;
+	if (random_chance(random, 0.4))
+		fleet->host.swap_bytes = sizes * between(random, 0, 0.5);
 }
 
 /* All have reported, some time after they were first seen. */
@@ -508,6 +510,10 @@ static void disturb_vm(struct random *random, struct fleet *fleet, size_t i,
 		vm->actual_bytes += (target - vm->actual_bytes) *
 				    (random_chance(random, 0.5) ? 1 :
 				     random_part(random));
+	if (fleet->host.swap_bytes && random_chance(random, 0.1))
+		vm->swapped_bytes = random_chance(random, 0.5) ? 0 :
+			fleet->host.swap_bytes / fleet->nr *
+			between(random, 0, 1.2);
 	/* Some fall silent. */
 	if (random_chance(random, 0.2) && (now_ms / 200000 + i) % 4)
 		report_vm(random, fleet, i, now_ms);
@@ -549,7 +555,8 @@ static double sum_committed(const struct fleet *fleet)
 	double sum = 0;
 
 	for (size_t i = 0; i < fleet->nr; i++)
-		sum += committed(&fleet->vms[i]);
+		sum += fmax(committed(&fleet->vms[i]) -
+			    fleet->vms[i].swapped_bytes, 0);
 	return sum;
 }
 
@@ -570,8 +577,12 @@ static void check_budget(const struct fleet *fleet, const struct fleet *before)
 {
 	double capacity = fleet->host.capacity_bytes;
 	double was = sum_committed(before), is = sum_committed(fleet);
+	double may_swap = fleet->host.swap_bytes;
 	bool relieved = false;
 
+	for (size_t i = 0; i < fleet->nr; i++)
+		may_swap -= fleet->vms[i].swapped_bytes;
+	capacity += fmax(may_swap, 0);
 	for (size_t i = 0; i < fleet->nr; i++)
 		relieved |= fleet->vms[i].why.reason == WSR_PRESSURE ||
 			    before->vms[i].target_bytes <
@@ -695,8 +706,12 @@ static void check_idempotent(const struct fleet *fleet, int64_t now_ms)
 	for (size_t i = 0; i < fleet->nr; i++) {
 		const struct wsr_vm *vm = &fleet->vms[i];
 
-		/* Relief comes from the buffer. Others may have to refill it. */
-		if (vm->why.reason == WSR_PRESSURE && vm->grew_ms == now_ms)
+		/*
+		 * Relief comes from the buffer, and growth from what the host
+		 * may swap. Others may then have to shrink for it.
+		 */
+		if (vm->grew_ms == now_ms &&
+		    (vm->why.reason == WSR_PRESSURE || fleet->host.swap_bytes))
 			return;
 	}
 	copy_fleet(&again, fleet);

@@ -122,6 +122,7 @@ static int take_host(struct replay *replay, struct json_object *host)
 	replay->host.total_bytes = bytes(host, "total");
 	replay->host.other_bytes = bytes(host, "other");
 	replay->host.reserved_bytes = bytes(host, "reserved");
+	replay->host.swap_bytes = bytes(host, "swap");
 	replay->host.pressed = flag(host, "pressed");
 	return 0;
 }
@@ -156,6 +157,7 @@ static int take_vm(struct replay *replay, struct json_object *line,
 	vm->gone = false;
 	vm->vm.size_bytes = bytes(line, "size");
 	vm->vm.actual_bytes = bytes(line, "actual");
+	vm->vm.swapped_bytes = bytes(line, "swapped");
 	vm->vm.psi = number(line, "psi", -1);
 	vm->vm.migrating = flag(line, "migrating");
 	vm->vm.doubted = flag(line, "doubted");

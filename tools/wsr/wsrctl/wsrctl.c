@@ -99,6 +99,7 @@ static const struct words {
 	{ "rate", "It shrinks as fast as it may." },
 	{ "no-free", "It grows when others have given memory." },
 	{ "stuck", "Its balloon does not move." },
+	{ "swapped", "Its oldest memory is in the swap space of the host: it would have to read that to give it." },
 };
 
 static const struct words sources[] = {
@@ -180,6 +181,9 @@ static int explain(char **arguments)
 	puts("\nIt has and should have");
 	print_line("size", get_bytes(vm, "size-bytes"), "given at its start");
 	print_line("actual", get_bytes(vm, "actual-bytes"), "it has now");
+	if (get_bytes(vm, "swapped-bytes"))
+		print_line("swapped", get_bytes(vm, "swapped-bytes"),
+			   "of that is in the swap space of the host");
 	print_line("target", get_bytes(vm, "target-bytes"), "it was told");
 	if (get_number(why, "cut-age-s") < 0)
 		strcpy(note, "keeps all that it uses, and its part of what is free");

@@ -65,6 +65,7 @@ struct cgroups {
  * @path:	relative to the root
  * @present:	it exists; the following numbers are valid
  * @current:	memory.current
+ * @swapped:	memory.swap.current
  * @limit:	memory.max, UINT64_MAX: none
  * @high:	what we set memory.high to, UINT64_MAX: nothing
  * @file_backed: page cache among it
@@ -82,6 +83,7 @@ struct cgroup {
 	bool present;
 	ino_t inode;
 	uint64_t current;
+	uint64_t swapped;
 	uint64_t limit;
 	uint64_t high;
 	uint64_t file_backed;

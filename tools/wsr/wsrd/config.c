@@ -50,6 +50,8 @@ static const struct key keys[] = {
 	HOST("memory", BYTES, memory_bytes),
 	HOST("memory-cgroup", STRING, memory_cgroup),
 	HOST("reserve", BYTES, reserve_bytes),
+	{ "host", "swap", BYTES_OR_PART, offsetof(struct config, swap_bytes),
+	  offsetof(struct config, swap_part) },
 	HOST("cgroup-root", STRING, cgroup_root),
 	HOST("lru-gen", STRING, lru_gen_path),
 	HOST("user", STRING, user),

@@ -48,6 +48,8 @@ struct config_vm {
  * @memory_cgroup: control group that holds all VMs, its limit is the memory;
  *		NULL: the host
  * @reserve_bytes: kept for VMs that are to start
+ * @swap_bytes, @swap_part: of VMs that the host may swap out until others have
+ *		shrunk: the larger one; the part is of the memory
  * @cgroup_root: directory of the control groups (version 2)
  * @lru_gen_path: file of their generations, NULL: do not use it
  * @user:	who wsrd becomes after its start, NULL: it stays as it is
@@ -65,6 +67,8 @@ struct config {
 	uint64_t memory_bytes;
 	char *memory_cgroup;
 	uint64_t reserve_bytes;
+	uint64_t swap_bytes;
+	double swap_part;
 	char *cgroup_root;
 	char *lru_gen_path;
 	char *user;

@@ -86,6 +86,7 @@ static struct json_object *host_json(const struct manager *manager)
 	put_bytes(object, "reserved-bytes", host->reserved_bytes);
 	put_bytes(object, "buffer-bytes", host->buffer_bytes);
 	put_bytes(object, "capacity-bytes", host->capacity_bytes);
+	put_bytes(object, "swap-bytes", host->swap_bytes);
 	put_bytes(object, "reclaimable-bytes", host->reclaimable_bytes);
 	put_bytes(object, "deficit-bytes", host->deficit_bytes);
 	put_age(object, "cut-age-s", host->cut_x);
@@ -115,6 +116,7 @@ static struct json_object *vm_json(struct manager *manager,
 		return object;
 	put_bytes(object, "size-bytes", plan->size_bytes);
 	put_bytes(object, "actual-bytes", plan->actual_bytes);
+	put_bytes(object, "swapped-bytes", plan->swapped_bytes);
 	put_bytes(object, "target-bytes", plan->target_bytes);
 	put_bytes(object, "desired-bytes", plan->why.desired);
 	put_text(object, "reason", wsr_reason_name(plan->why.reason));

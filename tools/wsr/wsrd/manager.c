@@ -619,6 +619,44 @@ static uint64_t used_bytes(const struct managed *managed)
 	return group->current - group->file_backed;
 }
 
+/* What the host has swapped out of it */
+static uint64_t swapped_bytes(const struct managed *managed)
+{
+	const struct cgroup *group = managed->group;
+
+	return group && group->present ? group->swapped :
+					 vm_swapped(managed->vm);
+}
+
+static void read_meminfo(char *text, size_t size)
+{
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	ssize_t len = 0;
+
+	if (fd >= 0) {
+		len = read(fd, text, size - 1);
+		close(fd);
+	}
+	text[len > 0 ? len : 0] = '\0';
+}
+
+static bool host_swaps(const struct config *config)
+{
+	return config->swap_bytes || config->swap_part > 0;
+}
+
+/* What may be in swap space at most: there is no more of it than @free. */
+static void update_swap(struct manager *manager, double free)
+{
+	const struct config *config = manager->config;
+	struct wsr_host *host = &manager->host;
+
+	for (size_t i = 0; i < manager->nr_plan; i++)
+		free += manager->plan[i].swapped_bytes;
+	host->swap_bytes = fmin(fmax(config->swap_bytes, config->swap_part *
+				     host->total_bytes), free);
+}
+
 /*
  * The memory that VMs may share. If it is configured it is for them alone; a
  * host also has others, which are what is neither available nor a VM's.
@@ -629,9 +667,8 @@ static void update_host(struct manager *manager)
 	struct wsr_host *host = &manager->host;
 	uint64_t available, vms = 0;
 	char text[4096];
-	ssize_t len;
-	int fd;
 
+	host->swap_bytes = 0;
 	host->reserved_bytes = config->reserve_bytes;
 	host->other_bytes = 0;
 	host->pressed = manager->pressed_ms &&
@@ -640,22 +677,20 @@ static void update_host(struct manager *manager)
 	if (!host->total_bytes && config->memory_cgroup)
 		host->total_bytes = read_number(config->memory_cgroup,
 						"memory.max");
-	if (host->total_bytes)
+	if (host->total_bytes && !host_swaps(config))
 		return;
-	fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	read_meminfo(text, sizeof(text));
+	if (host->total_bytes) {
+		update_swap(manager, meminfo(text, "SwapFree:"));
 		return;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len <= 0)
-		return;
-	text[len] = '\0';
+	}
 	host->total_bytes = meminfo(text, "MemTotal:");
 	available = meminfo(text, "MemAvailable:");
 	for (size_t i = 0; i < manager->nr_vms; i++)
 		vms += used_bytes(manager->vms[i]);
 	if (host->total_bytes > available + vms)
 		host->other_bytes = host->total_bytes - available - vms;
+	update_swap(manager, meminfo(text, "SwapFree:"));
 }
 
 static void note(struct manager *manager, const struct wsr_action *action)
@@ -822,6 +857,22 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *arg)
 	return 0;
 }
 
+static void tick(struct manager *manager, struct managed *managed)
+{
+	struct wsr_vm *plan;
+	uint64_t swapped;
+
+	vm_tick(managed->vm);
+	plan = manager_plan(manager, managed);
+	if (!plan)
+		return;
+	swapped = host_swaps(manager->config) ? swapped_bytes(managed) : 0;
+	if (swapped == plan->swapped_bytes)
+		return;
+	plan->swapped_bytes = swapped;
+	trace_vm(manager, managed);
+}
+
 /* A part of the VMs each time, so that their work does not come at once */
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg)
 {
@@ -831,7 +882,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	for (; nr && manager->nr_vms; nr--) {
 		if (manager->ticked >= manager->nr_vms)
 			manager->ticked = 0;
-		vm_tick(manager->vms[manager->ticked++]->vm);
+		tick(manager, manager->vms[manager->ticked++]);
 	}
 	(void)usec;
 	sd_event_source_set_time_relative(source, TICK_US);

@@ -241,6 +241,9 @@ static void write_host(struct writer *writer)
 	       "What VMs may have together.", host->capacity_bytes);
 	single(writer, "wsr_host_buffer_bytes", GAUGE,
 	       "Kept free for what comes next.", host->buffer_bytes);
+	single(writer, "wsr_host_swap_bytes", GAUGE,
+	       "What may be in the host's swap space until VMs have shrunk.",
+	       host->swap_bytes);
 	begin(writer, "wsr_host_reclaimable_bytes", GAUGE,
 	      "How much more fits on this host with the SLOs of all VMs held.");
 	snprintf(slo, sizeof(slo), "%g", config->vms[0].policy.slo);
@@ -293,6 +296,7 @@ static double group_psi_s(const struct cgroup *group)
 
 VALUE(size_bytes, true, plan->size_bytes)
 VALUE(actual_bytes, true, plan->actual_bytes)
+VALUE(swapped_bytes, plan->swapped_bytes, plan->swapped_bytes)
 VALUE(target_bytes, true, plan->target_bytes)
 VALUE(desired_bytes, plan->why.desired > 0, plan->why.desired)
 VALUE(floor_bytes, plan->why.desired > 0, plan->why.slo_floor)
@@ -321,6 +325,8 @@ static const struct {
 	  "Memory that the VM was started with." },
 	{ "wsr_vm_balloon_actual_bytes", GAUGE, actual_bytes,
 	  "Memory that the VM has: its size less its balloon." },
+	{ "wsr_vm_swapped_bytes", GAUGE, swapped_bytes,
+	  "Memory of the VM that the host has swapped out." },
 	{ "wsr_vm_balloon_target_bytes", GAUGE, target_bytes,
 	  "Memory that the VM was told to have." },
 	{ "wsr_vm_desired_bytes", GAUGE, desired_bytes,

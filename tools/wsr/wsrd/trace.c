@@ -62,6 +62,7 @@ void trace_host(struct manager *manager)
 	put_bytes(object, "total", host->total_bytes);
 	put_bytes(object, "other", host->other_bytes);
 	put_bytes(object, "reserved", host->reserved_bytes);
+	put_bytes(object, "swap", host->swap_bytes);
 	put_bool(object, "pressed", host->pressed);
 	json_object_object_add(line, "host", object);
 	write_line(manager, line);
@@ -77,6 +78,7 @@ void trace_vm(struct manager *manager, const struct managed *managed)
 	line = new_line(monotonic_ms(), managed->vm->name);
 	put_bytes(line, "size", plan->size_bytes);
 	put_bytes(line, "actual", plan->actual_bytes);
+	put_bytes(line, "swapped", plan->swapped_bytes);
 	put_number(line, "psi", plan->psi);
 	put_bool(line, "migrating", plan->migrating);
 	put_bool(line, "doubted", plan->doubted);

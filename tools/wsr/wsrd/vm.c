@@ -103,6 +103,27 @@ uint64_t vm_rss(const struct vm *vm)
 	return found == 2 ? resident * sysconf(_SC_PAGESIZE) : 0;
 }
 
+uint64_t vm_swapped(const struct vm *vm)
+{
+	static const char name[] = "VmSwap:";
+	unsigned long long kib = 0;
+	char path[64], line[128];
+	FILE *file;
+
+	if (vm->pid <= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)vm->pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	while (!kib && fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, name, strlen(name)))
+			kib = strtoull(line + strlen(name), NULL, 10);
+	}
+	fclose(file);
+	return kib << 10;
+}
+
 /* All that can be had of a guest without reports */
 static void ask_statistics(struct vm *vm, int64_t now_ms)
 {

@@ -138,6 +138,13 @@ bool vm_connected(const struct vm *vm);
 /** vm_rss - memory that its QEMU occupies on the host, 0: not known */
 uint64_t vm_rss(const struct vm *vm);
 
+/**
+ * vm_swapped - what the host has swapped out of its QEMU, 0: not known
+ *
+ * Without shared memory, of which the kernel does not count that.
+ */
+uint64_t vm_swapped(const struct vm *vm);
+
 /** monotonic_ms - of the clock of all times in wsrd */
 int64_t monotonic_ms(void);
 
