@@ -515,6 +515,180 @@ static void test_pressure_and_age(void **state)
 	assert_true(vm.peak_x <= wsr_x_of_ms(3600000));
 }
 
+/*
+ * @hot bytes in use all the time, @cold bytes not used for long; all the rest,
+ * but for its kernel, is free.
+ */
+static struct report_node make_report(const struct wsr_vm *vm, double hot,
+				      double cold)
+{
+	return (struct report_node) {
+		.total_bytes = vm->actual_bytes,
+		.kernel_bytes = 32 * MIB,
+		.free_bytes = vm->actual_bytes - 32 * MIB - hot - cold,
+		.lru_bytes = hot + cold,
+		.swap_free_bytes = GIB,
+		.nr_bins = 3,
+		.bins = {
+			{ .idle_age_ms = 10000, .swap_backed_bytes = hot },
+			{ .idle_age_ms = 600000 },
+			{ .idle_age_ms = REPORT_OPEN_BIN,
+			  .file_backed_bytes = cold },
+		},
+	};
+}
+
+static void add_known_vm(struct world *world, double size, double actual)
+{
+	size_t i = world->nr;
+
+	add_guest(world);
+	world->config.grace_ms = 0;
+	wsr_vm_init(&world->vms[i], &world->vm_configs[i], size, actual,
+		    world->now_ms);
+}
+
+static void report(struct world *world, size_t i, const struct report_node *node)
+{
+	assert_null(wsr_vm_report(&world->vms[i], &world->config, node,
+				  world->now_ms));
+}
+
+static void plan(struct world *world)
+{
+	wsr_plan(&world->host, world->vms, world->nr, &world->config,
+		 world->now_ms, world->scratch, world->actions);
+}
+
+/*
+ * What a guest should have that uses all it has all the time, and reads back
+ * @rate bytes per second, beside one that has memory to give.
+ */
+static double desired_with_refaults(double rate)
+{
+	struct report_node node;
+	struct world world;
+
+	start_world(&world, 1200 * MIB);
+	add_known_vm(&world, GIB, 320 * MIB);
+	add_known_vm(&world, GIB, 832 * MIB);
+	/* 2.6 MiB/s of its working set */
+	world.vm_configs[0].slo = 0.5;
+	for (int i = 1; i <= MINUTES; i++) {
+		world.now_ms += 1000;
+		node = make_report(&world.vms[0], 284 * MIB, 0);
+		node.refaulted_bytes = i * rate;
+		report(&world, 0, &node);
+		node = make_report(&world.vms[1], 100 * MIB,
+				   world.vms[1].actual_bytes - 132 * MIB);
+		report(&world, 1, &node);
+		plan(&world);
+		world.vms[1].actual_bytes = world.vms[1].target_bytes;
+	}
+	assert_int_equal(world.host.deficit_bytes, 0);
+	return world.vms[0].why.desired;
+}
+
+/* What it misses is in no report. */
+static void test_refaults_are_a_demand(void **state)
+{
+	double without = desired_with_refaults(0);
+
+	(void)state;
+	assert_between(desired_with_refaults(2 * MIB), without, without);
+	/* Of 20 s, the age that is safe in a deficit */
+	assert_between(desired_with_refaults(5 * MIB) - without, 45 * MIB,
+		       52 * MIB);
+	/* A fifth of its size at most */
+	assert_between(desired_with_refaults(100 * MIB) - without,
+		       0.2 * GIB - MIB, 0.2 * GIB + MIB);
+}
+
+/* What one with much more than its max gives in 5 s, step by step */
+static double given_in_5_s(bool others_wait)
+{
+	struct report_node node;
+	struct world world;
+
+	start_world(&world, others_wait ? 5 * GIB : 20 * GIB);
+	world.config.buffer_part = 0;
+	add_known_vm(&world, 4 * GIB, 4 * GIB);
+	world.vm_configs[0].max_bytes = 2 * GIB;
+	add_known_vm(&world, 8 * GIB, 1 * GIB);
+	for (int i = 0; i < 5; i++) {
+		world.now_ms += 1000;
+		node = make_report(&world.vms[0], 0.5 * GIB, 0.5 * GIB);
+		report(&world, 0, &node);
+		node = make_report(&world.vms[1],
+				   world.vms[1].actual_bytes - 32 * MIB, 0);
+		report(&world, 1, &node);
+		plan(&world);
+		for (size_t v = 0; v < world.nr; v++)
+			world.vms[v].actual_bytes = world.vms[v].target_bytes;
+	}
+	return 4 * GIB - world.vms[0].target_bytes;
+}
+
+/* Slowly, but not while somebody needs it */
+static void test_hurry(void **state)
+{
+	(void)state;
+	assert_between(given_in_5_s(false), 0.05 * 4 * GIB - MIB,
+		       0.05 * 4 * GIB + MIB);
+	assert_between(given_in_5_s(true), 0.25 * 4 * GIB - MIB,
+		       0.25 * 4 * GIB + MIB);
+}
+
+/*
+ * Three guests have a little cold memory, and a fourth one, that has so much
+ * free, uses the rest of its memory all the time.
+ */
+static void start_with_little(struct world *world, double free)
+{
+	struct report_node node;
+
+	start_world(world, 4 * 600 * MIB);
+	world->config.buffer_part = 0;
+	for (int i = 0; i < 4; i++)
+		add_known_vm(world, GIB, 600 * MIB);
+	for (int second = 0; second < 10; second++) {
+		world->now_ms += 1000;
+		for (int i = 0; i < 3; i++) {
+			node = make_report(&world->vms[i], 400 * MIB,
+					   world->vms[i].actual_bytes -
+					   432 * MIB);
+			report(world, i, &node);
+		}
+		node = make_report(&world->vms[3], 568 * MIB - free, 0);
+		report(world, 3, &node);
+		plan(world);
+		for (int i = 0; i < 4; i++)
+			world->vms[i].actual_bytes = world->vms[i].target_bytes;
+	}
+}
+
+/*
+ * A change that is not worth it for one alone is, if all such changes together
+ * are what somebody waits for.
+ */
+static void test_many_give_a_little(void **state)
+{
+	struct world world;
+
+	(void)state;
+	/* It wants 8 MiB, which is not worth it for anybody. */
+	start_with_little(&world, 24 * MIB);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(world.vms[i].target_bytes, 600 * MIB);
+		assert_int_equal(world.vms[i].why.hold, WSR_SETTLED);
+	}
+	/* 32 MiB, from each of the others less than the 16 MiB of the gate */
+	start_with_little(&world, 0);
+	for (int i = 0; i < 3; i++)
+		assert_between(world.vms[i].target_bytes, 588 * MIB, 591 * MIB);
+	assert_between(world.vms[3].target_bytes, 631 * MIB, 632 * MIB);
+}
+
 static void test_liar_all_cold(void **state)
 {
 	struct world honest, world;
@@ -822,6 +996,9 @@ int main(void)
 		cmocka_unit_test(test_liar_under_pressure),
 		cmocka_unit_test(test_pressure_is_a_demand),
 		cmocka_unit_test(test_pressure_and_age),
+		cmocka_unit_test(test_refaults_are_a_demand),
+		cmocka_unit_test(test_hurry),
+		cmocka_unit_test(test_many_give_a_little),
 		cmocka_unit_test(test_liar_all_cold),
 		cmocka_unit_test(test_liar_nonsense),
 		cmocka_unit_test(test_leaking),
