@@ -548,7 +548,8 @@ static void add_known_vm(struct world *world, double size, double actual)
 		    world->now_ms);
 }
 
-static void report(struct world *world, size_t i, const struct report_node *node)
+static void report(struct world *world, size_t i,
+		   const struct report_node *node)
 {
 	assert_null(wsr_vm_report(&world->vms[i], &world->config, node,
 				  world->now_ms));

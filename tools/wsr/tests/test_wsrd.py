@@ -265,6 +265,86 @@ def test_pressure():
         return f"{took * 1000:.0f} ms"
 
 
+# Relief comes from the buffer, and is not taken back at once.
+RELIEF = {"policy": {**QUICK["policy"], "buffer": "1000M",
+                     "shrink-block": "60s", "pressure-again": "5s"}}
+
+
+def shrunk(guest):
+    """A guest as small as the buffer of RELIEF makes it"""
+    wait_for(lambda: guest.actual <= 600 * MIB, "room for the buffer")
+    guest.commands.clear()
+    return guest
+
+
+def given(guest, more_than, what):
+    """Waits until it is given so much: (time, bytes)"""
+    return wait_for(lambda: [command for command in guest.balloon_commands()
+                             if command[1] > more_than], what)[0]
+
+
+def refaults(guest):
+    """From now on it reads back a lot from one report to the next."""
+    def mangle(report):
+        guest.refaulted += 50 * MIB
+        report["nodes"][0]["refaulted-bytes"] = guest.refaulted
+
+    guest.mangle = mangle
+
+
+def seconds_to_all(calls_again):
+    """A guest uses more than it has, and tells so whenever it is asked. Returns
+    the time from the first step until it has all."""
+    with setup(1, {"memory": "1600M"}, RELIEF) as (fleet, daemon):
+        guest = shrunk(fleet["vm0"])
+        guest.hot = guest.size
+        refaults(guest)
+        start, step = given(guest, 700 * MIB, "step")
+        check(step < 900 * MIB, f"{step >> 20} MiB at once")
+        wait_for(lambda: guest.actual >= step, "more memory")
+        if calls_again:
+            guest.report()
+        end, _ = given(guest, 1000 * MIB, "all of its memory")
+        check(daemon.ask("actions")["actions"][-1]["reason"] == "pressure",
+              "another reason")
+        return end - start
+
+
+def test_pressure_again():
+    """Being asked again is no second call for help, but calling again is."""
+    asked = seconds_to_all(False)
+    check(asked > 4, f"all after {asked:.1f} s")
+    calls = seconds_to_all(True)
+    check(calls < 4, f"all after {calls:.1f} s")
+
+
+def test_no_pressure():
+    """Who reads back and has free memory is not short of it."""
+    with setup(1, {"memory": "1600M"}, RELIEF, cold=0) as (fleet, daemon):
+        guest = shrunk(fleet["vm0"])
+        refaults(guest)
+        seen = guest.sequence
+        wait_for(lambda: guest.sequence > seen + 6, "reports")
+        check(not guest.balloon_commands(), f"{guest.balloon_commands()}")
+        check(daemon.vm("vm0")["refault-bytes-per-s"] > 10 * MIB, "no refaults")
+
+
+def test_pressure_without_reports():
+    """The statistics of a balloon tell that a guest swaps."""
+    with setup(1, {"memory": "1600M"}, RELIEF, feature=False,
+               statistics={"stat-total-memory": 1024 * MIB,
+                           "stat-free-memory": 600 * MIB,
+                           "stat-disk-caches": 0, "stat-swap-in": 0}) as \
+            (fleet, daemon):
+        guest = shrunk(fleet["vm0"])
+        guest.statistics = {"stat-total-memory": 560 * MIB,
+                            "stat-free-memory": 4 * MIB,
+                            "stat-disk-caches": 0, "stat-swap-in": 500 * MIB}
+        given(guest, 700 * MIB, "more memory")
+        check(daemon.ask("actions")["actions"][-1]["reason"] == "pressure",
+              "another reason")
+
+
 def test_lying_guest():
     """Reports that can't be true are refused, and the guest keeps what it has
     without harm to others."""
