@@ -313,89 +313,95 @@ static void test_nonsense_is_refused(void **state)
 	}
 }
 
+/* A VM as configured by default, and a report of it */
+struct one {
+	struct wsr_config config;
+	struct wsr_vm_config vm_config;
+	struct wsr_vm vm;
+	struct report_node node;
+};
+
+static void start_one(struct one *one, double size, double actual,
+		      double reported)
+{
+	struct random random;
+
+	wsr_config_init(&one->config);
+	wsr_vm_config_init(&one->vm_config);
+	wsr_vm_init(&one->vm, &one->vm_config, size, actual, 0);
+	random_seed(&random, seed);
+	make_report(&random, &one->node, reported);
+}
+
+static void send_report(struct one *one, int64_t now_ms)
+{
+	assert_null(wsr_vm_report(&one->vm, &one->config, &one->node, now_ms));
+}
+
+/* What it reports that no reclaim can take */
+static uint64_t fixed(const struct one *one)
+{
+	return one->node.kernel_bytes + one->node.unevictable_bytes;
+}
+
 static void test_balloon_is_not_the_kernels(void **state)
 {
-	struct wsr_vm_config vm_config;
-	struct wsr_config config;
-	struct report_node node;
-	struct random random;
-	struct wsr_vm vm;
+	struct one one;
 
 	(void)state;
-	wsr_config_init(&config);
-	wsr_vm_config_init(&vm_config);
-	random_seed(&random, seed);
-	make_report(&random, &node, GIB);
-	wsr_vm_init(&vm, &vm_config, 4 * GIB, GIB, 0);
-	assert_null(wsr_vm_report(&vm, &config, &node, 0));
-	assert_int_equal(vm.fixed, node.kernel_bytes + node.unevictable_bytes);
+	start_one(&one, 4 * GIB, GIB, GIB);
+	send_report(&one, 0);
+	assert_int_equal(one.vm.fixed, fixed(&one));
 
 	/* With deflate-on-oom the same guest has 3 GiB more of both. */
-	node.total_bytes += 3 * GIB;
-	node.kernel_bytes += 3 * GIB;
-	vm.deflate_on_oom = true;
-	assert_null(wsr_vm_report(&vm, &config, &node, 0));
-	assert_int_equal(vm.fixed, node.kernel_bytes + node.unevictable_bytes -
-				   (uint64_t)(3 * GIB));
+	one.node.total_bytes += 3 * GIB;
+	one.node.kernel_bytes += 3 * GIB;
+	one.vm.deflate_on_oom = true;
+	send_report(&one, 0);
+	assert_int_equal(one.vm.fixed, fixed(&one) - (uint64_t)(3 * GIB));
 	/* What it claims may be less than the balloon. */
-	vm.actual_bytes = 0;
-	assert_null(wsr_vm_report(&vm, &config, &node, 0));
-	assert_int_equal(vm.fixed, node.unevictable_bytes);
+	one.vm.actual_bytes = 0;
+	send_report(&one, 0);
+	assert_int_equal(one.vm.fixed, one.node.unevictable_bytes);
 }
 
 /* Firmware and the kernel itself: what its page allocator never had is used. */
 static void test_hidden_memory_is_used(void **state)
 {
-	struct wsr_vm_config vm_config;
-	struct wsr_config config;
-	struct report_node node;
-	struct random random;
-	struct wsr_vm vm;
-	uint64_t reported;
+	struct one one;
 
 	(void)state;
-	wsr_config_init(&config);
-	wsr_vm_config_init(&vm_config);
-	random_seed(&random, seed);
-	make_report(&random, &node, GIB - 16 * MIB);
-	reported = node.unevictable_bytes + node.kernel_bytes;
-	wsr_vm_init(&vm, &vm_config, GIB, GIB, 0);
-	assert_null(wsr_vm_report(&vm, &config, &node, 1000));
-	assert_int_equal(vm.fixed - reported, GIB - node.total_bytes);
+	start_one(&one, GIB, GIB, GIB - 16 * MIB);
+	send_report(&one, 1000);
+	assert_int_equal(one.vm.fixed - fixed(&one),
+			 GIB - one.node.total_bytes);
 	/* A balloon that moved since the report says nothing of that. */
-	vm.actual_bytes -= 100 * MIB;
-	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
-	assert_int_equal(vm.fixed - reported, GIB - node.total_bytes);
+	one.vm.actual_bytes -= 100 * MIB;
+	send_report(&one, 2000);
+	assert_int_equal(one.vm.fixed - fixed(&one),
+			 GIB - one.node.total_bytes);
 }
 
 /* A busy loop reads two of them in the same millisecond. */
 static void test_reports_at_once(void **state)
 {
-	struct wsr_vm_config vm_config;
-	struct wsr_config config;
-	struct report_node node;
-	struct random random;
-	struct wsr_vm vm;
+	struct one one;
 
 	(void)state;
-	wsr_config_init(&config);
-	wsr_vm_config_init(&vm_config);
-	random_seed(&random, seed);
-	make_report(&random, &node, GIB);
-	wsr_vm_init(&vm, &vm_config, 4 * GIB, GIB, 0);
-	node.refaulted_bytes = 0;
-	assert_null(wsr_vm_report(&vm, &config, &node, 1000));
-	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
-	assert_true(vm.refault_rate == 0);
-	node.refaulted_bytes = GIB;
-	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
-	assert_true(vm.refault_rate >= GIB);
+	start_one(&one, 4 * GIB, GIB, GIB);
+	one.node.refaulted_bytes = 0;
+	send_report(&one, 1000);
+	send_report(&one, 2000);
+	assert_true(one.vm.refault_rate == 0);
+	one.node.refaulted_bytes = GIB;
+	send_report(&one, 2000);
+	assert_true(one.vm.refault_rate >= GIB);
 	/* Another one with the same does not take that back. */
-	assert_null(wsr_vm_report(&vm, &config, &node, 2000));
-	assert_true(vm.refault_rate >= GIB);
-	assert_null(wsr_vm_report(&vm, &config, &node, 3000));
-	assert_null(wsr_vm_report(&vm, &config, &node, 4000));
-	assert_true(vm.refault_rate == 0);
+	send_report(&one, 2000);
+	assert_true(one.vm.refault_rate >= GIB);
+	send_report(&one, 3000);
+	send_report(&one, 4000);
+	assert_true(one.vm.refault_rate == 0);
 }
 
 /* --- plans ---------------------------------------------------------------- */
