@@ -690,6 +690,133 @@ static void test_many_give_a_little(void **state)
 	assert_between(world.vms[3].target_bytes, 631 * MIB, 632 * MIB);
 }
 
+/* The first has @cold bytes to give, the second uses all that it has. */
+static void start_with_needy(struct world *world, double cold)
+{
+	struct report_node node;
+
+	start_world(world, 5 * GIB);
+	world->config.buffer_part = 0;
+	add_known_vm(world, 4 * GIB, 4 * GIB);
+	add_known_vm(world, 8 * GIB, GIB);
+	world->now_ms += 1000;
+	node = make_report(&world->vms[0], 4 * GIB - 32 * MIB - cold, cold);
+	report(world, 0, &node);
+	node = make_report(&world->vms[1], GIB - 32 * MIB, 0);
+	report(world, 1, &node);
+}
+
+/* What the host may swap is there at once, and balloons follow. */
+static void test_swap_bridges(void **state)
+{
+	double target, relief;
+	struct world world;
+
+	(void)state;
+	start_with_needy(&world, 3 * GIB);
+	relief = GIB + world.config.pressure_part * 8 * GIB;
+	wsr_vm_pressure(&world.vms[1], world.now_ms);
+	plan(&world);
+	assert_int_equal(world.vms[1].target_bytes, GIB);
+
+	start_with_needy(&world, 3 * GIB);
+	world.host.swap_bytes = GIB;
+	wsr_vm_pressure(&world.vms[1], world.now_ms);
+	plan(&world);
+	assert_int_equal(world.vms[1].target_bytes, 2 * GIB);
+
+	start_with_needy(&world, 3 * GIB);
+	world.host.swap_bytes = 4 * GIB;
+	wsr_vm_pressure(&world.vms[1], world.now_ms);
+	plan(&world);
+	assert_between(world.vms[1].target_bytes, relief - MIB, relief + MIB);
+	target = world.vms[0].target_bytes;
+	world.vms[0].grew_ms = world.now_ms;
+	world.now_ms += 1000;
+	plan(&world);
+	/* In a hurry: the host has given more than there is. */
+	assert_between(target - world.vms[0].target_bytes,
+		       0.05 * 4 * GIB - MIB, 0.05 * 4 * GIB + MIB);
+	/* What is in swap space already can't get there once more. */
+	start_with_needy(&world, 3 * GIB);
+	world.host.swap_bytes = 1.5 * GIB;
+	world.vms[0].swapped_bytes = GIB;
+	world.host.total_bytes -= GIB;
+	wsr_vm_pressure(&world.vms[1], world.now_ms);
+	plan(&world);
+	assert_int_equal(world.vms[1].target_bytes, 1.5 * GIB);
+}
+
+/* The guest would have to read what the host has swapped out, to write it. */
+static void test_swapped_is_not_taken_twice(void **state)
+{
+	struct world world;
+	double before;
+
+	(void)state;
+	for (int much = 0; much <= 1; much++) {
+		start_with_needy(&world, 3 * GIB);
+		world.vm_configs[0].max_bytes = 2 * GIB;
+		world.host.swap_bytes = 4 * GIB;
+		world.vms[0].swapped_bytes = (much ? 1.2 : 0.2) * GIB;
+		before = world.vms[0].target_bytes;
+		world.now_ms += 1000;
+		plan(&world);
+		if (much) {
+			assert_int_equal(world.vms[0].why.hold,
+					 WSR_HOLD_SWAPPED);
+			assert_int_equal(world.vms[0].target_bytes, before);
+		} else {
+			assert_true(world.vms[0].target_bytes < before);
+		}
+	}
+}
+
+/* The host knows better what is the coldest of those that all need theirs. */
+static void test_swap_before_deficit(void **state)
+{
+	struct world world;
+
+	(void)state;
+	for (int swap = 0; swap <= 1; swap++) {
+		start_with_needy(&world, 0);
+		world.host.total_bytes = 4 * GIB;
+		world.host.swap_bytes = swap * 2 * GIB;
+		plan(&world);
+		assert_true(world.host.deficit_bytes > 0.9 * GIB);
+		for (int i = 0; i < 2; i++) {
+			const struct wsr_why *why = &world.vms[i].why;
+
+			if (swap)
+				assert_true(why->desired >= why->slo_floor);
+		}
+		assert_int_equal(world.vms[0].why.reason == WSR_DEFICIT ||
+				 world.vms[1].why.reason == WSR_DEFICIT, !swap);
+	}
+}
+
+/* Who is still short says so again. */
+static void test_pressure_is_over(void **state)
+{
+	struct world world;
+
+	(void)state;
+	for (int seconds = 15; seconds <= 25; seconds += 10) {
+		start_with_needy(&world, 0);
+		wsr_vm_pressure(&world.vms[1], world.now_ms);
+		plan(&world);
+		assert_int_equal(world.vms[1].target_bytes, GIB);
+		world.now_ms += seconds * 1000;
+		/* So much is free now, but others could use it as well. */
+		world.host.total_bytes += GIB;
+		world.vm_configs[0].max_bytes = 4 * GIB;
+		world.vm_configs[1].max_bytes = GIB;
+		plan(&world);
+		assert_int_equal(world.vms[1].why.reason == WSR_PRESSURE,
+				 seconds == 15);
+	}
+}
+
 static void test_liar_all_cold(void **state)
 {
 	struct world honest, world;
@@ -1000,6 +1127,10 @@ int main(void)
 		cmocka_unit_test(test_refaults_are_a_demand),
 		cmocka_unit_test(test_hurry),
 		cmocka_unit_test(test_many_give_a_little),
+		cmocka_unit_test(test_swap_bridges),
+		cmocka_unit_test(test_swapped_is_not_taken_twice),
+		cmocka_unit_test(test_swap_before_deficit),
+		cmocka_unit_test(test_pressure_is_over),
 		cmocka_unit_test(test_liar_all_cold),
 		cmocka_unit_test(test_liar_nonsense),
 		cmocka_unit_test(test_leaking),
