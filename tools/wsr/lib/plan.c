@@ -53,6 +53,8 @@
 #define MAX_STEP_MS	10000
 /* Slower than this part of the rate of shrinking is too slow. */
 #define STALL_PART	0.25
+/* Worth it to read what the host has swapped out: so much more is gained. */
+#define SWAPPED_GAIN	4
 /* A retry has to move this part of what it is asked for. */
 #define RETRY_PART	0.1
 #define MAX_RETRY_MS	3600000
@@ -780,9 +782,9 @@ static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 	}
 	/*
 	 * The guest's oldest pages are those that the host has swapped out: the
-	 * guest would have to read them to write them.
+	 * guest would have to read them to write them. Only if it must be.
 	 */
-	if (from - desired < vm->swapped_bytes) {
+	if (from - desired < SWAPPED_GAIN * vm->swapped_bytes && !host->unmet) {
 		vm->why.hold = WSR_HOLD_SWAPPED;
 		return;
 	}
@@ -911,10 +913,11 @@ static bool is_short(struct wsr_host *host, const struct wsr_vm *vms,
 			free -= more;
 		wanted |= more >= gate(&vms[i], config) && !scratch[i].fixed;
 	}
+	host->unmet |= wanted && free + may_swap(host, vms, nr) < 0;
+	host->waits |= wanted && free < 0;
 	/* The host swaps for what was given and is not there. */
 	if (host->swap_bytes && free_now < -host->buffer_bytes)
 		host->waits = true;
-	host->waits |= wanted && free < 0;
 	return free < 0 && (wanted || free_now < 0);
 }
 
@@ -1002,10 +1005,11 @@ size_t wsr_plan(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 		watch_balloon(&vms[i], config, &actions, now_ms);
 	}
 	host->used_bytes = sum_committed(vms, nr);
-	host->waits = false;
+	host->unmet = false;
 	for (size_t i = 0; i < nr; i++)
-		host->waits |= vms[i].pressure_ms < now_ms &&
+		host->unmet |= vms[i].pressure_ms < now_ms &&
 			       needs_relief(&vms[i], config, now_ms);
+	host->waits = host->unmet;
 	share(host, vms, scratch, nr, config, now_ms);
 	take(host, vms, nr, config, now_ms, scratch, &actions);
 	give(host, vms, nr, config, now_ms, scratch, &actions);

@@ -321,7 +321,8 @@ uint64_t wsr_vm_ceiling(const struct wsr_vm *vm);
  * @used_bytes:		what the VMs may use up together without asking us; it
  *			can be more than there is
  * @waits:		a VM under pressure has not got enough yet, or VMs should
- *			grow by more than there is
+ *			grow by more than there is, or the host swaps for them
+ * @unmet:		the same, and the host may not swap as much
  * @cut_x:		the common age at shares of 1
  * @reclaimable_bytes:	how much more would fit with all SLOs held
  * @deficit_bytes:	how much is missing for the SLOs
@@ -337,6 +338,7 @@ struct wsr_host {
 	uint64_t buffer_bytes;
 	uint64_t used_bytes;
 	bool waits;
+	bool unmet;
 	double cut_x;
 	uint64_t reclaimable_bytes;
 	uint64_t deficit_bytes;

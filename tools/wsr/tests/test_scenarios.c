@@ -750,25 +750,36 @@ static void test_swap_bridges(void **state)
 /* The guest would have to read what the host has swapped out, to write it. */
 static void test_swapped_is_not_taken_twice(void **state)
 {
+	static const struct {
+		double swapped;
+		bool others_wait, shrinks;
+	} cases[] = {
+		{ 0.2 * GIB, false, true },
+		{ 0.7 * GIB, false, false },
+		{ 0.7 * GIB, true, true },
+	};
 	struct world world;
-	double before;
 
 	(void)state;
-	for (int much = 0; much <= 1; much++) {
+	for (int i = 0; i < 3; i++) {
+		double swapped = cases[i].swapped, before;
+
 		start_with_needy(&world, 3 * GIB);
 		world.vm_configs[0].max_bytes = 2 * GIB;
-		world.host.swap_bytes = 4 * GIB;
-		world.vms[0].swapped_bytes = (much ? 1.2 : 0.2) * GIB;
+		world.host.total_bytes -= swapped;
+		world.host.swap_bytes = swapped;
+		world.vms[0].swapped_bytes = swapped;
 		before = world.vms[0].target_bytes;
+		if (cases[i].others_wait)
+			wsr_vm_pressure(&world.vms[1], world.now_ms);
+		else
+			world.vm_configs[1].max_bytes = GIB;
 		world.now_ms += 1000;
 		plan(&world);
-		if (much) {
-			assert_int_equal(world.vms[0].why.hold,
-					 WSR_HOLD_SWAPPED);
-			assert_int_equal(world.vms[0].target_bytes, before);
-		} else {
-			assert_true(world.vms[0].target_bytes < before);
-		}
+		assert_int_equal(world.vms[0].target_bytes < before,
+				 cases[i].shrinks);
+		assert_int_equal(world.vms[0].why.hold == WSR_HOLD_SWAPPED,
+				 !cases[i].shrinks);
 	}
 }
 

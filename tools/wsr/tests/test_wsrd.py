@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -219,6 +220,22 @@ def test_dry_run():
         check(not any(guest.balloon_commands() for guest in
                       fleet.guests.values()), "a balloon command")
         check("dry run" in wsrctl(daemon, "status"), "not said")
+
+
+def swap_free():
+    """Of this machine, bytes"""
+    text = pathlib.Path("/proc/meminfo").read_text()
+    return int(re.search(r"SwapFree: *(\d+)", text).group(1)) << 10
+
+
+def test_swap_of_the_host():
+    """No more is counted on than there is."""
+    with setup(2, {"memory": "1200M", "swap": "1T"}) as (_, daemon):
+        before = swap_free()
+        counted = daemon.ask("status")["host"]["swap-bytes"]
+        after = swap_free()
+        check(min(before, after) <= counted <= max(before, after),
+              f"{counted}, {before} to {after}")
 
 
 def test_min_is_kept():
