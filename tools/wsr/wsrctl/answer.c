@@ -53,6 +53,7 @@ void answer_host(struct text *text, struct json_object *host)
 {
 	char total[TEXT_SHORT], other[TEXT_SHORT], buffer[TEXT_SHORT];
 	char capacity[TEXT_SHORT], more[TEXT_SHORT], age[TEXT_SHORT];
+	char swap[TEXT_SHORT];
 	double cut_s = get_number(host, "cut-age-s");
 
 	text_printf(text, "host %s: others %s, buffer %s, for VMs %s",
@@ -60,6 +61,9 @@ void answer_host(struct text *text, struct json_object *host)
 		    text_bytes(other, get_bytes(host, "other-bytes")),
 		    text_bytes(buffer, get_bytes(host, "buffer-bytes")),
 		    text_bytes(capacity, get_bytes(host, "capacity-bytes")));
+	if (get_bytes(host, "swap-bytes"))
+		text_printf(text, "; %s may be swapped out",
+			    text_bytes(swap, get_bytes(host, "swap-bytes")));
 	text_newline(text);
 	if (get_bytes(host, "deficit-bytes")) {
 		text_style(text, TEXT_BAD);
