@@ -1027,6 +1027,8 @@ class Page(Case):
             "document.getElementById('verdict').className === 'bad'")
         self.assertIn("are missing for the SLOs", self.browser.value(
             "document.body.innerText"))
+        self.wait_card("a", "vm.querySelector('.why').textContent.startsWith("
+                       "'It is at its floor')")
         self.quiet()
 
     def test_evil_name(self):

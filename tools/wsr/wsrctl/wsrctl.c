@@ -77,32 +77,7 @@ static int status(char **arguments)
 static const struct words {
 	const char *name;
 	const char *text;
-} reasons[] = {
-	{ "undecided", "Nothing was decided yet." },
-	{ "hands-off", "The configuration says hands-off: it is only watched." },
-	{ "no-data", "It sent no report yet, so it keeps what it has." },
-	{ "stale", "Its last report is too old to take memory away." },
-	{ "migrating", "It is being migrated: it is left alone." },
-	{ "stuck", "Its balloon did not follow: it is left alone for a while, and tried again." },
-	{ "pressure", "It was short of memory and got some at once." },
-	{ "enough", "There is enough for all: it may have all of its memory." },
-	{ "equal-age", "Not all VMs can have all of their memory: each keeps what is younger than a common age, times its shares." },
-	{ "at-min", "It is at its floor: its min, or memory too young to take." },
-	{ "at-max", "It has its max." },
-	{ "at-slo", "With less it would read back more than its SLO allows." },
-	{ "deficit", "Not even the SLOs of all VMs fit: it has less than its SLO asks for." },
-}, holds[] = {
-	{ "settled", "It has about what it should have." },
-	{ "stalls", "It waits for memory already (PSI): not smaller for now." },
-	{ "grew", "It grew a moment ago: not smaller for now." },
-	{ "shrank", "It shrank a moment ago: not larger for now." },
-	{ "rate", "It shrinks as fast as it may." },
-	{ "no-free", "It grows when others have given memory." },
-	{ "stuck", "Its balloon does not move." },
-	{ "swapped", "Its oldest memory is in the swap space of the host: it would have to read that to give it." },
-};
-
-static const struct words sources[] = {
+} sources[] = {
 	{ "guest", "The ages are the guest's own report." },
 	{ "memory.working_set", "The host's kernel knows the ages of its control group." },
 	{ "lru_gen", "The ages are generations of the host's multi-gen LRU: four of them." },
@@ -120,6 +95,12 @@ static void print_words(const struct words *table, size_t nr, const char *name)
 		if (!strcmp(table[i].name, name))
 			printf("  %s\n", table[i].text);
 	}
+}
+
+static void print_text(const char *text)
+{
+	if (*text)
+		printf("  %s\n", text);
 }
 
 static void print_line(const char *what, uint64_t bytes, const char *why)
@@ -170,10 +151,8 @@ static int explain(char **arguments)
 		json_object_put(answer);
 		return 0;
 	}
-	print_words(reasons, sizeof(reasons) / sizeof(reasons[0]),
-		    get_text(vm, "reason"));
-	print_words(holds, sizeof(holds) / sizeof(holds[0]),
-		    get_text(vm, "hold"));
+	print_text(get_text(vm, "reason-text"));
+	print_text(get_text(vm, "hold-text"));
 	print_words(sources, sizeof(sources) / sizeof(sources[0]),
 		    get_text(vm, "source"));
 	print_words(checks, sizeof(checks) / sizeof(checks[0]),

@@ -21,6 +21,7 @@
 #include "log.h"
 #include "store.h"
 #include "trace.h"
+#include "why.h"
 
 #define MAX_CLIENTS	32
 #define MAX_REQUEST	4096
@@ -120,7 +121,9 @@ static struct json_object *vm_json(struct manager *manager,
 	put_bytes(object, "target-bytes", plan->target_bytes);
 	put_bytes(object, "desired-bytes", plan->why.desired);
 	put_text(object, "reason", wsr_reason_name(plan->why.reason));
+	put_text(object, "reason-text", why_reason_text(plan->why.reason));
 	put_text(object, "hold", wsr_hold_name(plan->why.hold));
+	put_text(object, "hold-text", why_hold_text(plan->why.hold));
 	if (managed->group && managed->group->present)
 		put_bytes(object, "cgroup-bytes", managed->group->current);
 	if (plan->high_bytes != UINT64_MAX)
