@@ -188,6 +188,17 @@ def test_shortage():
         check("Not all VMs can have" in output and "balloon" in output, output)
 
 
+def test_used_fits():
+    """From whom only free memory is taken is told so."""
+    with setup(2, {"memory": "1900M"}) as (_, daemon):
+        wait_for(lambda: daemon.vm("vm0").get("reason") == "used-fits",
+                 "decision")
+        check("cut-age-s" not in daemon.vm("vm0"), f"{daemon.vm('vm0')}")
+        check("used-fits" in wsrctl(daemon, "status"), "word not shown")
+        check("keeps all that it uses, and gets" in
+              wsrctl(daemon, "explain", "vm0"), "words not shown")
+
+
 def test_deflate_on_oom():
     """The balloon is not taken for memory that the kernel needs."""
     with setup(3, {"memory": "1500M"}, deflate_on_oom=True) as (fleet, daemon):
