@@ -448,7 +448,8 @@ static void share_by_age(struct wsr_host *host, struct wsr_vm *vms,
 		else if (unclamped >= s->ceiling)
 			vms[i].why.reason = WSR_AT_MAX;
 		else if (unclamped > s->slo_floor && s->most > s->slo_floor)
-			vms[i].why.reason = WSR_EQUAL_AGE;
+			vms[i].why.reason = low + s->weight_x > CUT_OLD ?
+				WSR_USED_FITS : WSR_EQUAL_AGE;
 		else if (s->slo_floor > s->floor)
 			vms[i].why.reason = WSR_AT_SLO;
 		else
@@ -1026,6 +1027,7 @@ static const char * const reason_names[WSR_NR_REASONS] = {
 	[WSR_PRESSURE]		= "pressure",
 	[WSR_ENOUGH]		= "enough",
 	[WSR_EQUAL_AGE]		= "equal-age",
+	[WSR_USED_FITS]		= "used-fits",
 	[WSR_AT_MIN]		= "at-min",
 	[WSR_AT_MAX]		= "at-max",
 	[WSR_AT_SLO]		= "at-slo",

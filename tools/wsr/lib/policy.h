@@ -135,6 +135,7 @@ enum wsr_reason {
 	WSR_PRESSURE,		/* short of memory: it got some at once */
 	WSR_ENOUGH,		/* no shortage: it has all it may have */
 	WSR_EQUAL_AGE,		/* cut at the common age, by its shares */
+	WSR_USED_FITS,		/* all that it uses is younger than that */
 	WSR_AT_MIN,		/* its min, or pages too young to take */
 	WSR_AT_MAX,
 	WSR_AT_SLO,		/* less would cost more refaults than its SLO */

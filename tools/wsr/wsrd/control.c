@@ -120,8 +120,8 @@ static struct json_object *vm_json(struct manager *manager,
 	put_bytes(object, "swapped-bytes", plan->swapped_bytes);
 	put_bytes(object, "target-bytes", plan->target_bytes);
 	put_bytes(object, "desired-bytes", plan->why.desired);
-	put_text(object, "reason", why_reason_name(&plan->why));
-	put_text(object, "reason-text", why_reason_text(&plan->why));
+	put_text(object, "reason", wsr_reason_name(plan->why.reason));
+	put_text(object, "reason-text", why_reason_text(plan->why.reason));
 	put_text(object, "hold", wsr_hold_name(plan->why.hold));
 	put_text(object, "hold-text", why_hold_text(plan->why.hold));
 	if (managed->group && managed->group->present)

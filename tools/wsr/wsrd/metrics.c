@@ -16,7 +16,6 @@
 #include "metrics.h"
 #include "store.h"
 #include "trace.h"
-#include "why.h"
 
 #define PATH_SIZE	4096
 #define FIRST_SIZE	65536
@@ -403,7 +402,7 @@ static void write_states(struct writer *writer)
 	      "1 for the reason why the VM has the target that it has.");
 	for (size_t i = 0; i < manager->nr_plan; i++)
 		sample(writer, "vm", manager->plan_vms[i]->vm->name, "reason",
-		       why_reason_name(&manager->plan[i].why), 1);
+		       wsr_reason_name(manager->plan[i].why.reason), 1);
 }
 
 static void put_node(struct writer *writer, const struct report_node *node)

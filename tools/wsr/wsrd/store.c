@@ -17,7 +17,6 @@
 #include "ages.h"
 #include "log.h"
 #include "store.h"
-#include "why.h"
 
 #define VERSION		1
 #define PRUNE_S		3600	/* between searches for what is too old */
@@ -330,7 +329,7 @@ static void fill_row(struct row *row, const struct wsr_vm *plan,
 	struct ages ages;
 
 	snprintf(row->name, sizeof(row->name), "%s", vm->name);
-	row->reason = why_reason_name(&plan->why);
+	row->reason = wsr_reason_name(plan->why.reason);
 	row->hold = wsr_hold_name(plan->why.hold);
 	row->size = plan->size_bytes;
 	row->actual = plan->actual_bytes;

@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Why a VM has what it has, in words for people. No I/O.
+ * Why a VM has what it has, in sentences for people. No I/O.
  */
 #include "why.h"
 
-/* All that it uses is younger than the common age. */
-static bool used_fits(const struct wsr_why *why)
-{
-	return why->reason == WSR_EQUAL_AGE && why->cut_x >= WSR_GRID_MAX_X;
-}
-
-const char *why_reason_name(const struct wsr_why *why)
-{
-	return used_fits(why) ? "used-fits" : wsr_reason_name(why->reason);
-}
-
 /* Without "default", the compiler tells which one has no words. */
-const char *why_reason_text(const struct wsr_why *why)
+const char *why_reason_text(enum wsr_reason reason)
 {
-	switch (why->reason) {
+	switch (reason) {
 	case WSR_NO_REASON:
 		return "Nothing was decided yet.";
 	case WSR_HANDS_OFF:
@@ -36,9 +25,9 @@ const char *why_reason_text(const struct wsr_why *why)
 	case WSR_ENOUGH:
 		return "There is enough for all: it may have all of its memory.";
 	case WSR_EQUAL_AGE:
-		if (used_fits(why))
-			return "Not all VMs can have all of their memory: it keeps all that it uses, and gets its part of what is free.";
 		return "Not all VMs can have all of their memory: each keeps what is younger than a common age, times its shares.";
+	case WSR_USED_FITS:
+		return "Not all VMs can have all of their memory: it keeps all that it uses, and gets its part of what is free.";
 	case WSR_AT_MIN:
 		return "It is at its floor: its min, or memory too young to take.";
 	case WSR_AT_MAX:
