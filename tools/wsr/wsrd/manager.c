@@ -607,13 +607,19 @@ static uint64_t read_number(const char *directory, const char *name)
 	return strtoull(text, NULL, 10);
 }
 
-/* What it has of the host's memory that is not available to others */
+/*
+ * What it has of the host's memory that is not available to others. What QEMU
+ * needs for itself is not: nobody can give that to a VM.
+ */
 static uint64_t used_bytes(const struct managed *managed)
 {
 	const struct cgroup *group = managed->group;
+	uint64_t rss, actual = managed->vm->actual_bytes;
 
-	if (!managed->vm->is_container)
-		return vm_rss(managed->vm);
+	if (!managed->vm->is_container) {
+		rss = vm_rss(managed->vm);
+		return rss < actual ? rss : actual;
+	}
 	if (!group || !group->present || group->file_backed > group->current)
 		return 0;
 	return group->current - group->file_backed;
