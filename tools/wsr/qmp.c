@@ -320,7 +320,7 @@ static char *next_line(struct qmp *qmp, size_t *len)
 	return start;
 }
 
-static struct json_object *parse_line(const char *line, size_t len)
+struct json_object *qmp_parse(const char *line, size_t len)
 {
 	struct json_tokener *tokener;
 	struct json_object *json;
@@ -441,7 +441,7 @@ bool qmp_next(struct qmp *qmp, struct qmp_message *message)
 			return false;
 		if (!len)
 			continue;
-		json = parse_line(line, len);
+		json = qmp_parse(line, len);
 		if (!json) {
 			fail(qmp, QMP_FAIL_PROTOCOL, strncmp(line, "QEMU ", 5) ?
 			     "this is no QMP socket: what came is not JSON (is it a serial console?)" :

@@ -129,4 +129,11 @@ void qmp_message_put(struct qmp_message *message);
 uint32_t qmp_command(struct qmp *qmp, const char *name,
 		     struct json_object *arguments);
 
+/**
+ * qmp_parse - a line of QMP, from either side
+ *
+ * Return: an object, NULL if it is anything else or nested too deeply.
+ */
+struct json_object *qmp_parse(const char *line, size_t len);
+
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Messages of wsrd.
+ * Messages of wsrd and wsr-libvirt.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@ void log_message(int level, const char *format, ...)
 	if (getenv("JOURNAL_STREAM"))
 		fprintf(stderr, "<%d>", level);
 	else
-		fprintf(stderr, "wsrd: %s", level <= LOG_ERR ? "error: " :
+		fprintf(stderr, "%s: %s", program_invocation_short_name,
+			level <= LOG_ERR ? "error: " :
 			level == LOG_WARNING ? "warning: " : "");
 	va_start(args, format);
 	vfprintf(stderr, format, args);

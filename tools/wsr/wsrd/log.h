@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Messages of wsrd: to the journal with their level, else to stderr.
+ * Messages of a daemon: to the journal with their level, else to stderr.
  */
 #ifndef WSRD_LOG_H
 #define WSRD_LOG_H
