@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 """The commands of Documentation/virtio/working-set-host.rst, as they are typed
-there, with QEMU alone and through libvirt.
+there, with QEMU alone and through libvirt; and wsrd with a guest of libvirt.
 
 What they print must have the shape of what the guide says: the same but for
 numbers, true or false, blanks, and "..." for anything.
 """
 
+import contextlib
+import json
 import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 
@@ -167,14 +170,30 @@ class Host:
         for path in self.directory.iterdir():
             if self.run("test", "-r", str(path))[0]:
                 raise Skip(f"the user nobody can't read {path.resolve()}")
-        with open(self.directory / "libvirtd.out", "wb") as log:
-            # pylint: disable=consider-using-with
-            self._libvirtd = subprocess.Popen(
-                [*self.as_user, "libvirtd"], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, cwd=self.directory,
-                env=self.environment)
+        self._libvirtd = self.start("libvirtd", log="libvirtd.out")
         vm.wait_for(lambda: self.run("virsh", "list")[0] == 0, STEP_TIMEOUT,
                     "libvirtd")
+
+    def start(self, *command, log):
+        """A process of the user's; log: file for what it writes"""
+        with open(self.directory / log, "ab") as file:
+            return subprocess.Popen(
+                [*self.as_user, *command], stdin=subprocess.DEVNULL,
+                stdout=file, stderr=file, cwd=self.directory,
+                env=self.environment)
+
+    def restart_libvirtd(self):
+        """Guests go on; returns when the new one answers."""
+        self._libvirtd.terminate()
+        self._libvirtd.wait(30)
+        self._libvirtd = self.start("libvirtd", log="libvirtd.out")
+        vm.wait_for(lambda: self.run("virsh", "list")[0] == 0, STEP_TIMEOUT,
+                    "libvirtd")
+
+    def qemu_pid(self):
+        """Of the guest, as libvirt knows it"""
+        return int((self.directory / "run/libvirt/qemu/run/wsr.pid")
+                   .read_text())
 
     def wait_listens(self):
         """Until one more client of libvirtd waits for events."""
@@ -270,3 +289,119 @@ def test_guide_with_libvirt(env):
                   "$ virsh qemu-monitor-command wsr --hmp qom-get "
                   "/machine/peripheral/balloon0 guest-working-set\n"
                   '{"active": false, "last-update": 0}\n')
+
+
+# wsrd with a guest of libvirt
+
+HOST_MIB = 200  # for a guest of 256 MiB
+WSRD_CONFIG = """\
+[host]
+qmp = {directory}/sockets/*
+memory = {memory}M
+control = {directory}/control
+state = {directory}/state.json
+pressure = off
+[policy]
+grace = 1s
+shrink-rate = 10%
+[defaults]
+slo = 100%
+min = 64M
+[reports]
+interval = 2s
+"""
+
+
+@contextlib.contextmanager
+def running(host, *command, log):
+    process = host.start(*command, log=log)
+    try:
+        yield process
+        check(process.poll() is None, f"{command[0]} has ended: "
+              f"{(host.directory / log).read_text()}")
+        process.terminate()
+        check(process.wait(30) == 0, f"{command[0]}: {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask_wsrd(host):
+    """What wsrd says of the guest, {} if it has none"""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(host.directory / "control"))
+        except OSError:
+            return {}
+        client.sendall(b'{"command": "status"}\n')
+        status = json.loads(client.makefile().readline())
+    return status["vms"][0] if status["vms"] else {}
+
+
+def used_kib(host):
+    """What libvirt thinks the guest has"""
+    found = re.search(r"Used memory: +(\d+) KiB", host.run("virsh", "dominfo",
+                                                           "wsr")[1])
+    return int(found[1]) if found else 0
+
+
+def greeting_pid(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(STEP_TIMEOUT)
+        client.connect(str(path))
+        return json.loads(client.makefile().readline())["QMP"].get("pid")
+
+
+def test_wsrd_with_libvirt(env):
+    program = vm.OUT / "bin/wsr-libvirt"
+    if not program.exists():
+        raise Skip("wsr-libvirt was not built: scripts/packages libvirt, make "
+                   "tools")
+    with Host(env.base) as host:
+        host.write_domain("wsr.xml", blocks("With libvirt")[0])
+        host.start_libvirtd()
+        (host.directory / "wsrd.conf").write_text(WSRD_CONFIG.format(
+            directory=host.directory, memory=HOST_MIB))
+        sockets = host.directory / "sockets"
+        with running(host, str(program), "--uri", "qemu:///session",
+                     "--directory", str(sockets), log="wsr-libvirt.log"), \
+                running(host, str(vm.OUT / "bin/wsrd"), "--config",
+                        "wsrd.conf", log="wsrd.log"):
+            host.run("virsh", "create", "wsr.xml")
+            follow_domain(host, sockets / "wsr")
+        host.check_console("libvirt-console.log")
+        with running(host, str(program), "--uri", "qemu:///session",
+                     "--directory", str(sockets), log="wsr-libvirt.log"):
+            host.run("virsh", "create", "--paused", "wsr.xml")
+            vm.wait_for((sockets / "wsr").exists, STEP_TIMEOUT, "socket")
+            check(greeting_pid(sockets / "wsr") == host.qemu_pid(),
+                  "wsr-libvirt knows another process as QEMU")
+
+
+def follow_domain(host, path):
+    def state():
+        return ask_wsrd(host).get("state")
+
+    def limited():
+        actual = ask_wsrd(host).get("actual-bytes", 0)
+        return actual if 0 < actual <= HOST_MIB << 20 else 0
+
+    vm.wait_for(lambda: state() == "reporting", STEP_TIMEOUT, "reports")
+    actual = vm.wait_for(limited, STEP_TIMEOUT, "a smaller balloon")
+    vm.wait_for(lambda: used_kib(host) == limited() >> 10, STEP_TIMEOUT,
+                "the same in libvirt")
+
+    host.restart_libvirtd()
+    log = host.directory / "wsr-libvirt.log"
+    vm.wait_for(lambda: log.read_text().count("connected to libvirt") == 2,
+                STEP_TIMEOUT, "the new libvirtd")
+    check(ask_wsrd(host)["actual-bytes"] <= actual, "wsrd has forgotten it")
+    # Events, and with them a new connection of wsrd
+    host.run("virsh", "suspend", "wsr")
+    vm.wait_for(lambda: state() == "paused", STEP_TIMEOUT, "STOP")
+    host.run("virsh", "resume", "wsr")
+    vm.wait_for(lambda: state() == "reporting", STEP_TIMEOUT, "RESUME")
+
+    host.run("virsh", "destroy", "wsr")
+    vm.wait_for(lambda: not path.exists() and not ask_wsrd(host), STEP_TIMEOUT,
+                "wsrd to forget the guest")
