@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import uuid
 
 import test_wsrd
@@ -98,6 +99,7 @@ class Domain:
 
     def ready(self):
         """Waits as a call does; raises what is to go wrong."""
+        self.libvirt.waits.append((time.monotonic(), self.name))
         self.goes_on.wait()
         if self.failures:
             raise Failure(*self.failures.pop(0))
@@ -112,6 +114,7 @@ class Libvirt:
         self.path = str(pathlib.Path(directory) / "libvirtd")
         self.domains = {}
         self.connections = set()
+        self.waits = []                     # (time, name) of calls
         self._last_id = 0
         self._lock = threading.RLock()      # of what is above
         self._listener = None
@@ -455,8 +458,8 @@ def test_one_client():
 
 
 def test_hung_domains_delay_nobody():
-    """Not even if they are many"""
-    nr = 30
+    """More of them than libvirtd takes calls of one connection"""
+    nr = 10
     with setup(nr) as host:
         clients = {name: host.connect(name) for name in host.domains}
         for name, domain in host.domains.items():
@@ -479,6 +482,28 @@ def test_hung_domains_delay_nobody():
         host.stop()
         host.start()
     return f"{nr - 1} of {nr} hung"
+
+
+def test_many_hung_domains():
+    """libvirtd keeps workers for others, and gets no burst of calls."""
+    nr = 30
+    with setup(nr) as host:
+        clients = {name: host.connect(name) for name in host.domains}
+        for domain in host.domains.values():
+            domain.goes_on.clear()
+        host.libvirt.waits.clear()
+        for client in clients.values():
+            client.send({"execute": "query-status"})
+        wait_for(lambda: "calls wait for QEMUs" in host.messages(), "limit")
+        check(all(client.silent(0.01) for client in clients.values()), "hang")
+        began = [when for when, _ in host.libvirt.waits]
+        check(len(began) == 10, f"{len(began)} calls")
+        check(all(b - a > 0.1 for a, b in zip(began, began[1:])),
+              f"a burst: {began}")
+        for domain in host.domains.values():
+            domain.goes_on.set()
+        for client in clients.values():
+            check("return" in client.answer(), "no answer")
 
 
 def test_busy_domain():

@@ -372,14 +372,15 @@ static void domain_free(struct domain *domain)
 {
 	struct client *client = domain->client;
 
-	if (client) {
-		client->domain = NULL;
-		client_close(client);
-	}
+	/* First, as the client will try to come back. */
 	sd_event_source_unref(domain->io);
 	if (domain->fd >= 0) {
 		close(domain->fd);
 		unlinkat(domain->relay->directory_fd, domain->file, 0);
+	}
+	if (client) {
+		client->domain = NULL;
+		client_close(client);
 	}
 	free(domain->running.name);
 	free(domain);

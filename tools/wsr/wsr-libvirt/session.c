@@ -14,10 +14,12 @@
 #include <libvirt/virterror.h>
 
 #include "../wsrd/log.h"
+#include "calls.h"
 #include "protocol.h"
 #include "session.h"
 #include "watch.h"
 
+#define BUSY_S		3
 #define STACK_BYTES	(256 << 10)	/* there may be a thousand of them */
 
 struct session {
@@ -87,8 +89,8 @@ static bool try_again(struct session *session)
 	if (!error || error->code != VIR_ERR_OPERATION_TIMEOUT ||
 	    is_closed(session))
 		return false;
-	/* libvirt has waited for 30 s already, but that can be configured. */
-	sleep(1);
+	/* libvirt has waited for 30 s already; let others have its worker. */
+	sleep(BUSY_S);
 	return true;
 }
 
@@ -96,11 +98,14 @@ static bool try_again(struct session *session)
 static int set_balloon(struct session *session, virDomainPtr domain,
 		       uint64_t bytes)
 {
+	uint64_t call;
 	int result;
 
 	do {
+		call = calls_begin();
 		result = virDomainSetMemoryFlags(domain, (bytes + 1023) / 1024,
 						 VIR_DOMAIN_AFFECT_LIVE);
+		calls_end(call);
 	} while (result < 0 && try_again(session));
 	return result;
 }
@@ -110,11 +115,14 @@ static char *ask(struct session *session, virDomainPtr domain,
 		 const char *command)
 {
 	char *reply = NULL;
+	uint64_t call;
 	int result;
 
 	do {
+		call = calls_begin();
 		result = virDomainQemuMonitorCommand(domain, command, &reply,
 						     0);
+		calls_end(call);
 	} while (result < 0 && try_again(session));
 	return result < 0 ? NULL : reply;
 }

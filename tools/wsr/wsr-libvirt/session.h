@@ -3,7 +3,7 @@
  * The commands of one client to one domain: a thread with a connection of its
  * own to libvirt, because libvirt's calls wait for as long as QEMU does, and
  * libvirtd takes only a few calls (max_client_requests) over one connection at
- * a time. A domain that hangs holds up nobody else.
+ * a time. A domain that hangs holds up nobody else, see also calls.h.
  */
 #ifndef WSR_LIBVIRT_SESSION_H
 #define WSR_LIBVIRT_SESSION_H

@@ -6,6 +6,7 @@
  *	relay.c    sockets and clients; never waits
  *	protocol.c QMP as a server speaks it
  *	session.c  a thread for each client: its commands, through libvirt
+ *	calls.c    how many calls at a time libvirt gets from these
  *	watch.c    a thread for all domains: start, stop, events
  *	mailbox.c  from these threads to the first one
  */

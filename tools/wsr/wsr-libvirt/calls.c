@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * When a call may go to libvirtd.
+ *
+ * One by one also because of how libvirtd starts workers: it looks whether as
+ * many are idle as calls wait, and misses that there are fewer. If more come at
+ * once and hang, it never starts another one (seen with 9.0: 11 calls, 6 workers
+ * of 20), and serves nobody.
+ */
+#include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "../wsrd/log.h"
+#include "calls.h"
+
+#define MAX_CALLS	10	/* half of libvirtd's max_workers */
+#define SOON_MS		200	/* a QEMU that is well needs 2 ms */
+
+static struct {
+	pthread_mutex_t lock;	/* of all */
+	pthread_cond_t changed;
+	unsigned int nr;	/* that were not answered */
+	uint64_t newest;
+	bool newest_open;
+	struct timespec soon;	/* until then, the newest is waited for */
+} calls = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.changed = PTHREAD_COND_INITIALIZER,
+};
+
+static bool is_past(const struct timespec *when)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec > when->tv_sec ||
+	       (now.tv_sec == when->tv_sec && now.tv_nsec >= when->tv_nsec);
+}
+
+uint64_t calls_begin(void)
+{
+	uint64_t call;
+
+	pthread_mutex_lock(&calls.lock);
+	for (;;) {
+		if (calls.nr >= MAX_CALLS)
+			pthread_cond_wait(&calls.changed, &calls.lock);
+		else if (calls.newest_open && !is_past(&calls.soon))
+			pthread_cond_clockwait(&calls.changed, &calls.lock,
+					       CLOCK_MONOTONIC, &calls.soon);
+		else
+			break;
+	}
+	call = ++calls.newest;
+	calls.newest_open = true;
+	clock_gettime(CLOCK_MONOTONIC, &calls.soon);
+	calls.soon.tv_nsec += SOON_MS * 1000000;
+	if (calls.soon.tv_nsec >= 1000000000) {
+		calls.soon.tv_nsec -= 1000000000;
+		calls.soon.tv_sec++;
+	}
+	if (++calls.nr == MAX_CALLS)
+		log_message(LOG_WARNING, "%d calls wait for QEMUs that hang, or for jobs of libvirt; until one is answered, no more are made",
+			    MAX_CALLS);
+	pthread_mutex_unlock(&calls.lock);
+	return call;
+}
+
+void calls_end(uint64_t call)
+{
+	pthread_mutex_lock(&calls.lock);
+	calls.nr--;
+	if (call == calls.newest)
+		calls.newest_open = false;
+	/* All: the one that is woken alone may have to wait for the newest. */
+	pthread_cond_broadcast(&calls.changed);
+	pthread_mutex_unlock(&calls.lock);
+}
