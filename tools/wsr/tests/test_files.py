@@ -29,6 +29,12 @@ def run(*command, **options):
     return done.stdout
 
 
+def built(*programs):
+    """Those of them that are there: wsr-libvirt needs libvirt's library."""
+    return [program for program in programs if program != "wsr-libvirt" or
+            (test_wsrd.PROGRAMS / program).exists()]
+
+
 def keys():
     """Of the configuration, out of its tables"""
     text = (HERE / "wsrd/config.c").read_text()
@@ -71,15 +77,18 @@ def test_manual_pages():
         ".SH COMMANDS")[2].partition(".SH OPTIONS")[0], re.M))
     check(commands() <= described, f"missing: {commands() - described}")
     top = (HERE / "wsrtop.1").read_text().replace("\\-", "-")
-    for program, page in (("wsrctl", control), ("wsrtop", top),
-                          ("wsrd", (HERE / "wsrd/wsrd.8").read_text())):
+    pages = {"wsrctl": control, "wsrtop": top,
+             "wsrd": (HERE / "wsrd/wsrd.8").read_text(),
+             "wsr-libvirt": (HERE / "wsr-libvirt/wsr-libvirt.8").read_text()}
+    for program in built(*pages):
+        page = pages[program]
         for option in re.findall(r"--[a-z-]+", run(
                 test_wsrd.PROGRAMS / program, "--help")):
             check(option in page.replace("\\-", "-"), f"{program}: {option}")
     if not shutil.which("man"):
         return "without man"
     for page in ("wsrtop.1", "wsrctl/wsrctl.1", "wsrd/wsrd.8",
-                 "wsrd/wsrd.conf.5"):
+                 "wsrd/wsrd.conf.5", "wsr-libvirt/wsr-libvirt.8"):
         done = subprocess.run(
             ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", HERE / page],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -94,7 +103,7 @@ def test_completion():
     text = (HERE / "completion/wsrctl").read_text()
     for word in commands():
         check(re.search(rf"\b{word}\b", text), f"wsrctl {word}")
-    for program in ("wsrctl", "wsrd", "wsrtop"):
+    for program in built("wsrctl", "wsrd", "wsrtop", "wsr-libvirt"):
         path = HERE / "completion" / program
         run("bash", "-n", path)
         for option in re.findall(r"--[a-z-]+", run(
@@ -120,17 +129,29 @@ def test_install_and_unit():
                      "usr/share/bash-completion/completions/wsrtop",
                      "usr/lib/systemd/system/wsrd.service"):
             check((root / name).is_file(), f"{name} is missing")
+        for name in ("sbin/wsr-libvirt", "share/man/man8/wsr-libvirt.8",
+                     "share/bash-completion/completions/wsr-libvirt",
+                     "lib/systemd/system/wsr-libvirt.service"):
+            check((root / "usr" / name).is_file() == ("wsr-libvirt" in
+                  built("wsr-libvirt")), f"{name}")
         if not shutil.which("systemd-analyze"):
             return "without systemd-analyze"
-        unit = root / "usr/lib/systemd/system/wsrd.service"
-        # What verify looks for is in another directory.
-        unit.write_text(unit.read_text().replace("/usr/sbin/",
-                                                 f"{root}/usr/sbin/"))
-        run("systemd-analyze", "--man=no", "verify", unit)
-        output = run("systemd-analyze", "security", "--offline=yes", unit)
-        score = re.search(r"exposure level for \S+: ([\d.]+)", output)
-        check(float(score[1]) < 3.5, output)
-        return f"exposure {score[1]}"
+        return "exposure " + ", ".join(
+            f"{program} {exposure(root, program)}"
+            for program in built("wsrd", "wsr-libvirt"))
+
+
+def exposure(root, program):
+    """Of an installed unit, as systemd sees it"""
+    unit = root / f"usr/lib/systemd/system/{program}.service"
+    # What verify looks for is in another directory.
+    unit.write_text(unit.read_text().replace("/usr/sbin/",
+                                             f"{root}/usr/sbin/"))
+    run("systemd-analyze", "--man=no", "verify", unit)
+    output = run("systemd-analyze", "security", "--offline=yes", unit)
+    score = re.search(r"exposure level for \S+: ([\d.]+)", output)
+    check(float(score[1]) < 3.5, output)
+    return score[1]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ static struct {
 	uint64_t newest;
 	bool newest_open;
 	struct timespec soon;	/* until then, the newest is waited for */
+	bool told;		/* that too many hang */
 } calls = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.changed = PTHREAD_COND_INITIALIZER,
@@ -38,19 +39,29 @@ static bool is_past(const struct timespec *when)
 	       (now.tv_sec == when->tv_sec && now.tv_nsec >= when->tv_nsec);
 }
 
+static void complain(void)
+{
+	if (!calls.told)
+		log_message(LOG_WARNING, "%d calls wait for QEMUs that hang, or for jobs of libvirt; until one is answered, no more are made",
+			    MAX_CALLS);
+	calls.told = true;
+}
+
 uint64_t calls_begin(void)
 {
 	uint64_t call;
 
 	pthread_mutex_lock(&calls.lock);
-	for (;;) {
-		if (calls.nr >= MAX_CALLS)
-			pthread_cond_wait(&calls.changed, &calls.lock);
-		else if (calls.newest_open && !is_past(&calls.soon))
+	while (calls.nr >= MAX_CALLS || calls.newest_open) {
+		if (!is_past(&calls.soon)) {
 			pthread_cond_clockwait(&calls.changed, &calls.lock,
 					       CLOCK_MONOTONIC, &calls.soon);
-		else
+		} else if (calls.nr >= MAX_CALLS) {
+			complain();
+			pthread_cond_wait(&calls.changed, &calls.lock);
+		} else {
 			break;
+		}
 	}
 	call = ++calls.newest;
 	calls.newest_open = true;
@@ -60,9 +71,7 @@ uint64_t calls_begin(void)
 		calls.soon.tv_nsec -= 1000000000;
 		calls.soon.tv_sec++;
 	}
-	if (++calls.nr == MAX_CALLS)
-		log_message(LOG_WARNING, "%d calls wait for QEMUs that hang, or for jobs of libvirt; until one is answered, no more are made",
-			    MAX_CALLS);
+	calls.nr++;
 	pthread_mutex_unlock(&calls.lock);
 	return call;
 }
@@ -70,7 +79,8 @@ uint64_t calls_begin(void)
 void calls_end(uint64_t call)
 {
 	pthread_mutex_lock(&calls.lock);
-	calls.nr--;
+	if (--calls.nr <= MAX_CALLS / 2)
+		calls.told = false;
 	if (call == calls.newest)
 		calls.newest_open = false;
 	/* All: the one that is woken alone may have to wait for the newest. */
