@@ -405,6 +405,7 @@ static void queue_command(struct qmp *qmp, uint32_t id, const char *name,
 /* The first line, and the answer to qmp_capabilities. */
 static void negotiate(struct qmp *qmp, struct json_object *json)
 {
+	struct json_object *greeting, *pid = NULL;
 	struct qmp_message message;
 
 	/* While QEMU starts, one can come before the greeting. */
@@ -412,11 +413,15 @@ static void negotiate(struct qmp *qmp, struct json_object *json)
 		return;
 
 	if (qmp->state == QMP_GREETING) {
-		if (!json_object_object_get_ex(json, "QMP", NULL)) {
+		if (!json_object_object_get_ex(json, "QMP", &greeting)) {
 			fail(qmp, QMP_FAIL_PROTOCOL,
 			     "this is no QMP socket: the greeting is missing (is it the socket of a guest agent?)");
 			return;
 		}
+		/* wsr-libvirt's: the process at this socket is not QEMU. */
+		json_object_object_get_ex(greeting, "pid", &pid);
+		qmp->pid = json_object_is_type(pid, json_type_int) ?
+			   json_object_get_int64(pid) : 0;
 		qmp->last_id = 0;
 		queue_command(qmp, ++qmp->last_id, "qmp_capabilities", NULL);
 		qmp->state = QMP_NEGOTIATING;

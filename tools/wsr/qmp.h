@@ -70,6 +70,7 @@ struct qmp {
 	enum qmp_failure failure;
 	char error[QMP_ERROR];
 	uint32_t last_id;
+	int64_t pid;		/* of QEMU if a proxy's greeting tells, else 0 */
 
 	char *in;		/* received, not yet handed out */
 	size_t in_start;

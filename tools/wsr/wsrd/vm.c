@@ -3,6 +3,7 @@
  * One guest of wsrd: its QMP conversation on the event loop.
  */
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,7 +168,8 @@ static void on_ready(struct guest *guest)
 
 	vm->has_reports = guest->step == STEP_RUN;
 	vm->gone = false;
-	vm->pid = peer_pid(guest->qmp.fd);
+	vm->pid = guest->qmp.pid > 0 && guest->qmp.pid <= INT_MAX ?
+		  guest->qmp.pid : peer_pid(guest->qmp.fd);
 	if (*guest->device)
 		vm->deflate_id = guest_qom_get(guest, "deflate-on-oom",
 					       monotonic_ms());
