@@ -53,6 +53,8 @@
 #define MAX_STEP_MS	10000
 /* Slower than this part of the rate of shrinking is too slow. */
 #define STALL_PART	0.25
+/* Less is nothing. */
+#define ROUNDING	4096
 /* Worth it to read what the host has swapped out: so much more is gained. */
 #define SWAPPED_GAIN	4
 /* A retry has to move this part of what it is asked for. */
@@ -108,21 +110,10 @@ static bool limited(const struct wsr_vm *vm)
 }
 
 /* What the VM may use up at any time, without asking us */
-static double allowed(const struct wsr_vm *vm)
+static double committed(const struct wsr_vm *vm)
 {
 	return limited(vm) ? fmax(vm->actual_bytes, vm->target_bytes) :
 			     vm->actual_bytes;
-}
-
-/* The part of @bytes of it that is or may get into the host's memory */
-static double in_memory(const struct wsr_vm *vm, double bytes)
-{
-	return fmax(bytes - vm->swapped_bytes, 0);
-}
-
-static double committed(const struct wsr_vm *vm)
-{
-	return in_memory(vm, allowed(vm));
 }
 
 static double sum_committed(const struct wsr_vm *vms, size_t nr)
@@ -137,7 +128,27 @@ static double sum_committed(const struct wsr_vm *vms, size_t nr)
 /* What has to be free so that it can get to @target: less than 0 if it may */
 static double missing(const struct wsr_vm *vm, double target)
 {
-	return limited(vm) ? target - allowed(vm) : 0;
+	return limited(vm) ? target - committed(vm) : 0;
+}
+
+/* The part of what it has that is in swap space; memory.current is without. */
+static double swapped(const struct wsr_vm *vm)
+{
+	return vm->config->actuator == WSR_CGROUP ? 0 : vm->swapped_bytes;
+}
+
+/*
+ * What VMs may have beside memory. What is out of control groups takes a part of
+ * it: reclaim of those is what put it there.
+ */
+static double swap_for_vms(const struct wsr_host *host,
+			   const struct wsr_vm *vms, size_t nr)
+{
+	double left = host->swap_bytes;
+
+	for (size_t i = 0; i < nr; i++)
+		left -= vms[i].swapped_bytes - swapped(&vms[i]);
+	return fmax(left, 0);
 }
 
 /*
@@ -280,11 +291,10 @@ static void set_limits(struct wsr_vm *vm, struct wsr_scratch *s,
 	if (s->fixed) {
 		if (vm->why.reason == WSR_STUCK)
 			vm->why.hold = WSR_HOLD_STUCK;
-		s->floor = allowed(vm);
+		s->floor = committed(vm);
 		/* See restore_min(). */
 		if (!vm->config->hands_off && !vm->migrating)
 			s->floor = fmax(s->floor, lowest(vm));
-		s->floor = in_memory(vm, s->floor);
 		s->must = fmin(vm->config->min_bytes, s->ceiling);
 		s->slo_floor = s->floor;
 		s->desired = s->floor;
@@ -371,44 +381,58 @@ static double deficit_level(const struct wsr_vm *vms,
  * idle memory tax, Waldspurger 2002, with ages). What is left goes by age.
  *
  * A VM whose word is not trusted gets no more than its part, and so does its cry
- * for more if @buffer is not enough for all.
+ * for more if @buffer is not enough for all. Nor has it a part of @swap, which
+ * the others have beside @capacity: others' memory would go there.
  */
 static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 			     size_t nr, const struct wsr_config *config,
-			     double capacity, double deficit, double buffer)
+			     double capacity, double deficit, double buffer,
+			     double swap)
 {
-	double musts = 0, level, part, cry;
+	double musts = 0, level, part, cry, doubted_cry;
+	bool covered = deficit <= swap;
 
 	for (size_t i = 0; i < nr; i++) {
 		if (!scratch[i].fixed)
 			musts += scratch[i].must;
 	}
-	for (size_t i = 0; i < nr && musts > capacity; i++)
-		scratch[i].must = lowest(&vms[i]);
+	for (size_t i = 0; i < nr; i++) {
+		if (musts > capacity + (trusted(&vms[i]) ? swap : 0))
+			scratch[i].must = lowest(&vms[i]);
+	}
 
 	for (size_t i = 0; i < nr; i++) {
 		if (!scratch[i].fixed)
 			scratch[i].cap = active(&vms[i], &scratch[i], config);
 	}
-	level = deficit_level(vms, scratch, nr, capacity);
+	level = deficit_level(vms, scratch, nr, capacity + swap);
 	for (size_t i = 0; i < nr; i++) {
 		scratch[i].least = fair_part(&vms[i], &scratch[i], level);
 		scratch[i].cap = scratch[i].slo_floor;
 	}
 	part = deficit_level(vms, scratch, nr, capacity);
-	cry = deficit_level(vms, scratch, nr, capacity + buffer);
+	doubted_cry = deficit_level(vms, scratch, nr, capacity + buffer);
+	cry = swap > 0 ? deficit_level(vms, scratch, nr, capacity + swap +
+				       buffer) : doubted_cry;
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_scratch *s = &scratch[i];
 
-		if (deficit > buffer || !trusted(&vms[i]))
+		if (!trusted(&vms[i]))
+			s->entitled = clamp(doubted_cry * vms[i].config->shares,
+					    s->must, s->ceiling);
+		else if (deficit > buffer + swap)
 			s->entitled = clamp(cry * vms[i].config->shares,
 					    s->must, s->ceiling);
 		if (s->fixed)
 			continue;
+		if (covered && trusted(&vms[i])) {
+			s->least = s->slo_floor;
+			continue;
+		}
 		s->most = trusted(&vms[i]) ? s->slo_floor :
 					     fair_part(&vms[i], s, part);
 		/* If that is all there is, age does not matter. */
-		if (musts > capacity)
+		if (musts > capacity + swap)
 			s->most = s->least;
 		s->least = fmin(s->least, s->most);
 	}
@@ -470,38 +494,27 @@ static void set_capacity(struct wsr_host *host, const struct wsr_config *config)
 	host->capacity_bytes = capacity - host->buffer_bytes;
 }
 
-/*
- * What the host may still swap out: VMs that need memory get that much before
- * others have shrunk.
- */
-static double may_swap(const struct wsr_host *host, const struct wsr_vm *vms,
-		       size_t nr)
-{
-	double swapped = 0;
-
-	for (size_t i = 0; i < nr; i++)
-		swapped += vms[i].swapped_bytes;
-	return fmax(host->swap_bytes - swapped, 0);
-}
-
 /* What each VM should have */
 static void share(struct wsr_host *host, struct wsr_vm *vms,
 		  struct wsr_scratch *scratch, size_t nr,
 		  const struct wsr_config *config, int64_t now_ms)
 {
 	double capacity = host->capacity_bytes;
-	double ceilings = 0, slo_floors = 0, fixed = 0, deficit, swap;
+	double swap = swap_for_vms(host, vms, nr), fixed_swap = 0;
+	double ceilings = 0, slo_floors = 0, fixed = 0, deficit;
 
 	for (size_t i = 0; i < nr; i++) {
 		set_limits(&vms[i], &scratch[i], config, now_ms);
 		if (scratch[i].fixed) {
 			fixed += scratch[i].desired;
+			fixed_swap += fmin(swapped(&vms[i]),
+					   scratch[i].desired);
 			continue;
 		}
 		ceilings += scratch[i].ceiling;
 		slo_floors += scratch[i].slo_floor;
 	}
-	capacity -= fixed;
+	capacity -= fixed - fixed_swap;
 	deficit = slo_floors - capacity;
 	host->deficit_bytes = fmax(deficit, 0);
 	host->reclaimable_bytes = fmax(-deficit, 0);
@@ -510,10 +523,9 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 	 * Before anybody gets less, the host swaps what is the coldest of all,
 	 * also of VMs that can't be shrunk or whose ages are not known.
 	 */
-	swap = clamp(deficit, 0, may_swap(host, vms, nr));
-	capacity += swap;
-	deficit -= swap;
-	if (ceilings <= capacity) {
+	swap = clamp(deficit, 0, fmax(swap - fixed_swap, 0));
+	host->used_swap_bytes = fixed_swap + swap;
+	if (ceilings <= capacity + swap) {
 		for (size_t i = 0; i < nr; i++) {
 			if (scratch[i].fixed)
 				continue;
@@ -523,8 +535,8 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 	} else {
 		if (deficit > 0)
 			limit_in_deficit(vms, scratch, nr, config, capacity,
-					 deficit, host->buffer_bytes);
-		share_by_age(host, vms, scratch, nr, capacity);
+					 deficit, host->buffer_bytes, swap);
+		share_by_age(host, vms, scratch, nr, capacity + swap);
 	}
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_vm *vm = &vms[i];
@@ -669,14 +681,14 @@ static void grow_to(struct wsr_vm *vm, uint64_t target,
 }
 
 /*
- * Was it short of memory, and did not get what it needs? A VM that is still short
- * says so again; else it is over.
+ * Was it short of memory, and did not get what it needs? It is over if a later
+ * report says nothing of it.
  */
 static bool needs_relief(const struct wsr_vm *vm,
-			 const struct wsr_config *config, int64_t now_ms)
+			 const struct wsr_config *config)
 {
 	return vm->pressure_ms != vm->served_ms &&
-	       within(vm->pressure_ms, 2 * config->pressure_again_ms, now_ms) &&
+	       vm->report_ms <= vm->pressure_ms + config->pressure_again_ms &&
 	       !vm->config->hands_off && !vm->migrating;
 }
 
@@ -687,7 +699,7 @@ static void relieve(struct wsr_vm *vm, const struct wsr_scratch *s,
 {
 	double grant;
 
-	if (!needs_relief(vm, config, now_ms))
+	if (!needs_relief(vm, config))
 		return;
 	vm->why.reason = WSR_PRESSURE;
 	if (!vm->relief_bytes)
@@ -703,7 +715,7 @@ static void relieve(struct wsr_vm *vm, const struct wsr_scratch *s,
 	if (grant > 0) {
 		*budget -= grant;
 		vm->why.desired = fmax(vm->why.desired, vm->relief_bytes);
-		grow_to(vm, allowed(vm) + grant, actions, now_ms);
+		grow_to(vm, committed(vm) + grant, actions, now_ms);
 	} else if (vm->target_bytes < vm->actual_bytes &&
 		   vm->actual_bytes <= s->entitled) {
 		/* It shall at least not lose what it has. */
@@ -725,7 +737,7 @@ static void restore_min(struct wsr_vm *vm, const struct wsr_config *config,
 		if (*budget < gate(vm, config))
 			return;
 		grant = *budget;
-		target = allowed(vm) + grant;
+		target = committed(vm) + grant;
 	}
 	if (grant > 0)
 		*budget -= grant;
@@ -739,8 +751,9 @@ static enum wsr_hold may_shrink(const struct wsr_vm *vm,
 				int64_t now_ms)
 {
 	/* The host itself swaps. VMs stall until one of them has shrunk. */
-	bool host_swaps = host->pressed &&
-		host->used_bytes > host->capacity_bytes + host->buffer_bytes;
+	bool host_swaps = host->pressed && host->used_bytes >
+		host->capacity_bytes + host->used_swap_bytes +
+		host->buffer_bytes;
 
 	if (vm->psi > config->psi_limit && !host_swaps)
 		return WSR_HOLD_STALLS;
@@ -759,9 +772,7 @@ static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 		   const struct wsr_host *host, const struct wsr_config *config,
 		   bool hurry, struct actions *actions, int64_t now_ms)
 {
-	double from = held(vm);
-	/* What the host has swapped out need not be taken once more. */
-	double desired = vm->why.desired + vm->swapped_bytes;
+	double from = held(vm), desired = vm->why.desired, out = swapped(vm);
 	double least = gate(vm, config) * (hurry ? WAIT_PART : 1);
 	double ms = fmin(now_ms - vm->rate_ms, MAX_STEP_MS);
 	double step = config->shrink_rate * (hurry ? WAIT_HURRY : 1) *
@@ -783,9 +794,10 @@ static void shrink(struct wsr_vm *vm, const struct wsr_scratch *s,
 	}
 	/*
 	 * The guest's oldest pages are those that the host has swapped out: the
-	 * guest would have to read them to write them. Only if it must be.
+	 * guest would have to read them to write them.
 	 */
-	if (from - desired < SWAPPED_GAIN * vm->swapped_bytes && !host->unmet) {
+	if (from - desired < SWAPPED_GAIN * out && from <= s->ceiling + out &&
+	    !host->unmet) {
 		vm->why.hold = WSR_HOLD_SWAPPED;
 		return;
 	}
@@ -858,7 +870,7 @@ static void grow(struct wsr_vm *vm, const struct wsr_config *config,
 	if (grant > fmax(*budget, 0)) {
 		vm->why.hold = WSR_HOLD_NO_FREE;
 		grant = fmax(*budget, 0);
-		target = allowed(vm) + grant;
+		target = committed(vm) + grant;
 		if (target - vm->target_bytes < gate(vm, config))
 			return;
 	}
@@ -901,24 +913,26 @@ static bool is_short(struct wsr_host *host, const struct wsr_vm *vms,
 		     const struct wsr_scratch *scratch, size_t nr,
 		     const struct wsr_config *config)
 {
-	double free_now = (double)host->capacity_bytes - sum_committed(vms, nr);
+	double free_now = (double)host->capacity_bytes + host->used_swap_bytes -
+			  sum_committed(vms, nr);
+	double more_swap = swap_for_vms(host, vms, nr) - host->used_swap_bytes;
 	double free = free_now;
 	bool wanted = false;
 
 	for (size_t i = 0; i < nr; i++) {
 		double more = missing(&vms[i], scratch[i].desired);
 
-		if (scratch[i].fixed)
-			more = scratch[i].desired - committed(&vms[i]);
 		if (scratch[i].fixed || more > 0)
 			free -= more;
 		wanted |= more >= gate(&vms[i], config) && !scratch[i].fixed;
 	}
-	host->unmet |= wanted && free + may_swap(host, vms, nr) < 0;
 	host->waits |= wanted && free < 0;
 	/* The host swaps for what was given and is not there. */
-	if (host->swap_bytes && free_now < -host->buffer_bytes)
+	if (host->swap_bytes && free_now + host->buffer_bytes < 0)
 		host->waits = true;
+	/* Others than VMs may have taken memory, too. */
+	host->unmet |= (wanted ? free : free_now + host->buffer_bytes) +
+		       more_swap < -ROUNDING;
 	return free < 0 && (wanted || free_now < 0);
 }
 
@@ -970,7 +984,7 @@ static void give(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 
 	/* What was just taken is not free yet. */
 	budget = (double)host->capacity_bytes - sum_committed(vms, nr);
-	budget += may_swap(host, vms, nr);
+	budget += swap_for_vms(host, vms, nr);
 	/* The buffer is for those that can't wait. */
 	budget += host->buffer_bytes;
 	for (size_t i = 0; i < nr; i++) {
@@ -1009,7 +1023,7 @@ size_t wsr_plan(struct wsr_host *host, struct wsr_vm *vms, size_t nr,
 	host->unmet = false;
 	for (size_t i = 0; i < nr; i++)
 		host->unmet |= vms[i].pressure_ms < now_ms &&
-			       needs_relief(&vms[i], config, now_ms);
+			       needs_relief(&vms[i], config);
 	host->waits = host->unmet;
 	share(host, vms, scratch, nr, config, now_ms);
 	take(host, vms, nr, config, now_ms, scratch, &actions);

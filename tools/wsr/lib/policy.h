@@ -320,10 +320,13 @@ uint64_t wsr_vm_ceiling(const struct wsr_vm *vm);
  * @capacity_bytes:	what VMs may have together
  * @buffer_bytes:	what is kept free beside that
  * @used_bytes:		what the VMs may use up together without asking us; it
- *			can be more than there is
+ *			can be more than there is, also because of @swap_bytes
  * @waits:		a VM under pressure has not got enough yet, or VMs should
  *			grow by more than there is, or the host swaps for them
  * @unmet:		the same, and the host may not swap as much
+ * @used_swap_bytes:	part of @swap_bytes that VMs should have beside
+ *			@capacity_bytes, so that SLOs hold, or that VMs which
+ *			can't be changed have there
  * @cut_x:		the common age at shares of 1
  * @reclaimable_bytes:	how much more would fit with all SLOs held
  * @deficit_bytes:	how much is missing for the SLOs
@@ -340,6 +343,7 @@ struct wsr_host {
 	uint64_t used_bytes;
 	bool waits;
 	bool unmet;
+	uint64_t used_swap_bytes;
 	double cut_x;
 	uint64_t reclaimable_bytes;
 	uint64_t deficit_bytes;

@@ -561,8 +561,7 @@ static double sum_committed(const struct fleet *fleet)
 	double sum = 0;
 
 	for (size_t i = 0; i < fleet->nr; i++)
-		sum += fmax(committed(&fleet->vms[i]) -
-			    fleet->vms[i].swapped_bytes, 0);
+		sum += committed(&fleet->vms[i]);
 	return sum;
 }
 
@@ -586,8 +585,11 @@ static void check_budget(const struct fleet *fleet, const struct fleet *before)
 	double may_swap = fleet->host.swap_bytes;
 	bool relieved = false;
 
-	for (size_t i = 0; i < fleet->nr; i++)
-		may_swap -= fleet->vms[i].swapped_bytes;
+	/* What is in it of control groups is not theirs any more. */
+	for (size_t i = 0; i < fleet->nr; i++) {
+		if (fleet->vms[i].config->actuator == WSR_CGROUP)
+			may_swap -= fleet->vms[i].swapped_bytes;
+	}
 	capacity += fmax(may_swap, 0);
 	for (size_t i = 0; i < fleet->nr; i++)
 		relieved |= fleet->vms[i].why.reason == WSR_PRESSURE ||

@@ -737,94 +737,233 @@ static void test_swap_bridges(void **state)
 	/* In a hurry: the host has given more than there is. */
 	assert_between(target - world.vms[0].target_bytes,
 		       0.05 * 4 * GIB - MIB, 0.05 * 4 * GIB + MIB);
-	/* What is in swap space already can't get there once more. */
-	start_with_needy(&world, 3 * GIB);
-	world.host.swap_bytes = 1.5 * GIB;
-	world.vms[0].swapped_bytes = GIB;
-	world.host.total_bytes -= GIB;
-	wsr_vm_pressure(&world.vms[1], world.now_ms);
-	plan(&world);
-	assert_int_equal(world.vms[1].target_bytes, 1.5 * GIB);
+}
+
+static void follow(struct world *world, unsigned int seconds)
+{
+	while (seconds--) {
+		world->now_ms += 1000;
+		for (size_t i = 0; i < world->nr; i++) {
+			world->vms[i].report_ms = world->now_ms;
+			world->vms[i].actual_bytes = world->vms[i].target_bytes;
+		}
+		plan(world);
+	}
 }
 
 /* The guest would have to read what the host has swapped out, to write it. */
 static void test_swapped_is_not_taken_twice(void **state)
 {
 	static const struct {
-		double swapped;
-		bool others_wait, shrinks;
+		double swapped, swap, max, others_min;
+		bool shrinks;
 	} cases[] = {
-		{ 0.2 * GIB, false, true },
-		{ 0.7 * GIB, false, false },
-		{ 0.7 * GIB, true, true },
+		{ 0.1 * GIB, 3.5 * GIB, 0, 0, true },
+		{ 0.7 * GIB, 3.5 * GIB, 0, 0, false },
+		/* There is no room in swap space, and others take memory, */
+		{ 0.7 * GIB, 1.0 * GIB, 0, 0, true },
+		/* or want it. */
+		{ 0.9 * GIB, 1.9 * GIB, 0, 0, false },
+		{ 0.9 * GIB, 1.9 * GIB, 0, 2 * GIB, true },
+		/* The operator wants it. */
+		{ 0.7 * GIB, 3.5 * GIB, 2 * GIB, 0, true },
 	};
 	struct world world;
 
 	(void)state;
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 6; i++) {
 		double swapped = cases[i].swapped, before;
 
 		start_with_needy(&world, 3 * GIB);
-		world.vm_configs[0].max_bytes = 2 * GIB;
-		world.host.total_bytes -= swapped;
-		world.host.swap_bytes = swapped;
+		world.host.total_bytes = 3.2 * GIB;
+		world.host.swap_bytes = cases[i].swap;
+		world.vm_configs[0].max_bytes = cases[i].max;
+		world.vm_configs[1].max_bytes = GIB;
+		if (cases[i].others_min) {
+			world.vm_configs[1].min_bytes = cases[i].others_min;
+			world.vm_configs[1].max_bytes = 0;
+		}
 		world.vms[0].swapped_bytes = swapped;
 		before = world.vms[0].target_bytes;
-		if (cases[i].others_wait)
-			wsr_vm_pressure(&world.vms[1], world.now_ms);
-		else
-			world.vm_configs[1].max_bytes = GIB;
-		world.now_ms += 1000;
-		plan(&world);
+		follow(&world, 1);
 		assert_int_equal(world.vms[0].target_bytes < before,
 				 cases[i].shrinks);
 		assert_int_equal(world.vms[0].why.hold == WSR_HOLD_SWAPPED,
 				 !cases[i].shrinks);
+	}
+	/* And not all the way: it ends where most of it would be in swap space. */
+	start_with_needy(&world, 3 * GIB);
+	world.host.total_bytes = 3.2 * GIB;
+	world.host.swap_bytes = 3 * GIB;
+	world.vm_configs[1].max_bytes = GIB;
+	world.vms[0].swapped_bytes = 0.1 * GIB;
+	follow(&world, 2 * MINUTES);
+	assert_true(world.vms[0].target_bytes >=
+		    world.vms[0].why.desired + 0.1 * GIB);
+	assert_true(world.vms[0].target_bytes < 3 * GIB);
+}
+
+/* memory.current is without what is in swap space, and reclaim puts it there. */
+static void test_swapped_of_containers(void **state)
+{
+	struct world world;
+
+	(void)state;
+	start_with_needy(&world, 3 * GIB);
+	world.vm_configs[0].actuator = WSR_CGROUP;
+	world.vm_configs[0].max_bytes = 2 * GIB;
+	world.host.swap_bytes = 2 * GIB;
+	world.vms[0].swapped_bytes = 1.5 * GIB;
+	wsr_vm_pressure(&world.vms[1], world.now_ms);
+	plan(&world);
+	assert_true(world.vms[0].target_bytes < 4 * GIB);
+	assert_int_equal(world.host.used_bytes,
+			 4 * GIB + world.vms[1].target_bytes);
+	assert_true(world.vms[1].target_bytes > GIB);
+	assert_true(world.host.used_bytes <= 5.5 * GIB + 1);
+}
+
+/* Memory that the host has swapped out is there for others, but not twice. */
+static void test_swap_is_a_limit(void **state)
+{
+	struct world world;
+
+	(void)state;
+	start_with_needy(&world, 3 * GIB);
+	world.host.swap_bytes = GIB;
+	world.vms[0].swapped_bytes = 3 * GIB;
+	wsr_vm_pressure(&world.vms[1], world.now_ms);
+	plan(&world);
+	assert_int_equal(world.vms[1].target_bytes, 2 * GIB);
+
+	/* One that nobody can shrink */
+	for (int out = 0; out <= 1; out++) {
+		start_with_needy(&world, 0);
+		world.vm_configs[0].hands_off = true;
+		world.host.total_bytes = 4.5 * GIB;
+		world.host.swap_bytes = 2 * GIB;
+		world.vms[0].swapped_bytes = out * 2 * GIB;
+		plan(&world);
+		assert_true(world.vms[1].why.desired >=
+			    world.vms[1].why.slo_floor);
+		if (!out)
+			continue;
+		/* There is more than it needs for its SLO. */
+		assert_true(world.vms[1].why.desired > 1.5 * GIB);
+		assert_int_equal(world.host.deficit_bytes, 0);
 	}
 }
 
 /* The host knows better what is the coldest of those that all need theirs. */
 static void test_swap_before_deficit(void **state)
 {
+	static const struct {
+		double swap, swapped;
+		bool deficit;
+	} cases[] = {
+		{ 0, 0, true }, { 2 * GIB, 0, false },
+		{ 2 * GIB, 1.5 * GIB, false },
+	};
 	struct world world;
 
 	(void)state;
-	for (int swap = 0; swap <= 1; swap++) {
+	for (int i = 0; i < 3; i++) {
 		start_with_needy(&world, 0);
 		world.host.total_bytes = 4 * GIB;
-		world.host.swap_bytes = swap * 2 * GIB;
+		world.host.swap_bytes = cases[i].swap;
+		world.vms[0].swapped_bytes = cases[i].swapped;
 		plan(&world);
 		assert_true(world.host.deficit_bytes > 0.9 * GIB);
-		for (int i = 0; i < 2; i++) {
-			const struct wsr_why *why = &world.vms[i].why;
+		for (int v = 0; v < 2; v++) {
+			const struct wsr_why *why = &world.vms[v].why;
 
-			if (swap)
-				assert_true(why->desired >= why->slo_floor);
+			assert_true(cases[i].deficit ||
+				    why->desired >= why->slo_floor);
 		}
 		assert_int_equal(world.vms[0].why.reason == WSR_DEFICIT ||
-				 world.vms[1].why.reason == WSR_DEFICIT, !swap);
+				 world.vms[1].why.reason == WSR_DEFICIT,
+				 cases[i].deficit);
 	}
+}
+
+/* Others' memory does not go to swap space because of its word. */
+static void test_liar_and_swap(void **state)
+{
+	double desired[2];
+
+	(void)state;
+	for (int swap = 0; swap <= 1; swap++) {
+		struct world world;
+
+		start_with_needy(&world, 0);
+		world.host.total_bytes = 4 * GIB;
+		world.vm_configs[0].trusted = false;
+		world.vm_configs[1].min_bytes = 1.9 * GIB;
+		world.host.swap_bytes = swap * 3 * GIB;
+		plan(&world);
+		desired[swap] = world.vms[0].why.desired;
+		assert_int_equal(world.vms[0].why.reason, WSR_DEFICIT);
+	}
+	assert_int_equal(desired[0], desired[1]);
+}
+
+/* With enough memory, host swap changes nothing. */
+static void test_swap_is_no_hurry(void **state)
+{
+	struct world world;
+
+	(void)state;
+	start_world(&world, 100 * GIB);
+	world.host.swap_bytes = 10 * GIB;
+	add_known_vm(&world, 4 * GIB, 4 * GIB);
+	world.vm_configs[0].max_bytes = 2 * GIB;
+	world.vms[0].grew_ms = world.now_ms;
+	world.now_ms += 3000;
+	follow(&world, 1);
+	assert_false(world.host.waits);
+	start_with_needy(&world, 3 * GIB);
+	world.host.total_bytes = 20 * GIB;
+	world.host.swap_bytes = 10 * GIB;
+	world.vm_configs[0].max_bytes = 2 * GIB;
+	world.vms[0].grew_ms = world.now_ms;
+	follow(&world, 1);
+	assert_int_equal(world.vms[0].why.hold, WSR_HOLD_GREW);
+
+	/* It swaps as was agreed: no reason to take from one that stalls. */
+	start_with_needy(&world, 0);
+	world.host.total_bytes = 4 * GIB;
+	world.host.swap_bytes = 2 * GIB;
+	world.host.pressed = true;
+	world.vm_configs[0].max_bytes = 3.9 * GIB;
+	world.vm_configs[1].min_bytes = 1.2 * GIB;
+	world.vms[0].psi = 0.5;
+	follow(&world, 1);
+	assert_int_equal(world.vms[0].why.hold, WSR_HOLD_STALLS);
 }
 
 /* Who is still short says so again. */
 static void test_pressure_is_over(void **state)
 {
+	struct report_node node;
 	struct world world;
 
 	(void)state;
-	for (int seconds = 15; seconds <= 25; seconds += 10) {
+	for (int reports = 0; reports <= 1; reports++) {
 		start_with_needy(&world, 0);
 		wsr_vm_pressure(&world.vms[1], world.now_ms);
 		plan(&world);
 		assert_int_equal(world.vms[1].target_bytes, GIB);
-		world.now_ms += seconds * 1000;
+		world.now_ms += 15 * 1000;
+		node = make_report(&world.vms[1], GIB - 32 * MIB, 0);
+		if (reports)
+			report(&world, 1, &node);
 		/* So much is free now, but others could use it as well. */
 		world.host.total_bytes += GIB;
 		world.vm_configs[0].max_bytes = 4 * GIB;
 		world.vm_configs[1].max_bytes = GIB;
 		plan(&world);
 		assert_int_equal(world.vms[1].why.reason == WSR_PRESSURE,
-				 seconds == 15);
+				 !reports);
 	}
 }
 
@@ -1140,7 +1279,11 @@ int main(void)
 		cmocka_unit_test(test_many_give_a_little),
 		cmocka_unit_test(test_swap_bridges),
 		cmocka_unit_test(test_swapped_is_not_taken_twice),
+		cmocka_unit_test(test_swapped_of_containers),
+		cmocka_unit_test(test_swap_is_a_limit),
 		cmocka_unit_test(test_swap_before_deficit),
+		cmocka_unit_test(test_liar_and_swap),
+		cmocka_unit_test(test_swap_is_no_hurry),
 		cmocka_unit_test(test_pressure_is_over),
 		cmocka_unit_test(test_liar_all_cold),
 		cmocka_unit_test(test_liar_nonsense),

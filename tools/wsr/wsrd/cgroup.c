@@ -414,7 +414,8 @@ static int read_facts(struct cgroup *group)
 		return -1;
 	if (read_number(group, "memory.max", &group->limit))
 		group->limit = UINT64_MAX;
-	if (read_number(group, "memory.swap.current", &group->swapped))
+	if (!config_swaps(group->groups->config) ||
+	    read_number(group, "memory.swap.current", &group->swapped))
 		group->swapped = 0;
 	group->psi = -1;
 	if (!read_text(group->directory, "memory.pressure", text, sizeof(text)))

@@ -133,6 +133,12 @@ int config_http_address(const char *text, struct sockaddr_storage *address);
 struct wsr_vm_config config_for_vm(const struct config *config,
 				   const char *name, const char **cgroup);
 
+/** config_swaps - may VMs be swapped out? */
+static inline bool config_swaps(const struct config *config)
+{
+	return config->swap_bytes || config->swap_part > 0;
+}
+
 /**
  * config_set_policy - change one key of [policy], as "buffer=5%"
  * Return: 0, or -1 with the reason in @error and nothing changed.

@@ -185,6 +185,14 @@ static void on_changed(struct vm *vm)
 	trace_vm(manager, managed);
 }
 
+/* What kernels keep free for themselves */
+static uint64_t kept_free(uint64_t total)
+{
+	uint64_t kept = total / PRESSURE_FREE_PART;
+
+	return kept > PRESSURE_FREE ? kept : PRESSURE_FREE;
+}
+
 /*
  * One that was asked for tells the same as one that was not, but it comes every
  * few seconds: it must not look as if the guest was short again and again.
@@ -195,14 +203,11 @@ static bool is_pressure(const struct wsr_vm *plan,
 			int64_t now_ms)
 {
 	double tolerated = plan->config->slo * plan->why.wss / 60;
-	uint64_t kept_free = node->total_bytes / PRESSURE_FREE_PART;
 
 	if (asked_for && plan->pressure_ms != WSR_NEVER &&
 	    now_ms - plan->pressure_ms < config->pressure_again_ms)
 		return false;
-	if (kept_free < PRESSURE_FREE)
-		kept_free = PRESSURE_FREE;
-	return plan->free < kept_free &&
+	return plan->free < kept_free(node->total_bytes) &&
 	       plan->refault_rate > PRESSURE_SLO * tolerated;
 }
 
@@ -395,6 +400,11 @@ static void on_group_pressure(struct cgroup *group)
 	struct wsr_vm *plan = manager_plan(managed->manager, managed);
 
 	if (!plan)
+		return;
+	/* What the host swaps in is waited for as well. More is no help then. */
+	if (plan->swapped_bytes && plan->has_report &&
+	    !managed->vm->is_container &&
+	    plan->free >= kept_free(plan->actual_bytes))
 		return;
 	wsr_vm_pressure(plan, monotonic_ms());
 	plan_soon(managed->manager);
@@ -591,7 +601,8 @@ static uint64_t meminfo(const char *text, const char *name)
 	return line ? strtoull(line + strlen(name), NULL, 10) << 10 : 0;
 }
 
-static uint64_t read_number(const char *directory, const char *name)
+/* 0 if there is no such file */
+static uint64_t read_limit(const char *directory, const char *name)
 {
 	char path[4096], text[32] = "";
 	FILE *file;
@@ -603,22 +614,33 @@ static uint64_t read_number(const char *directory, const char *name)
 	if (!fgets(text, sizeof(text), file))
 		text[0] = '\0';
 	fclose(file);
-	/* "max" is no limit. */
-	return strtoull(text, NULL, 10);
+	return strncmp(text, "max", 3) ? strtoull(text, NULL, 10) : UINT64_MAX;
+}
+
+/* 0 if there is no limit either */
+static uint64_t read_number(const char *directory, const char *name)
+{
+	uint64_t number = read_limit(directory, name);
+
+	return number == UINT64_MAX ? 0 : number;
 }
 
 /*
  * What it has of the host's memory that is not available to others. What QEMU
  * needs for itself is not: nobody can give that to a VM.
  */
-static uint64_t used_bytes(const struct managed *managed)
+static uint64_t used_bytes(const struct manager *manager,
+			   const struct managed *managed)
 {
 	const struct cgroup *group = managed->group;
-	uint64_t rss, actual = managed->vm->actual_bytes;
+	uint64_t rss, most = managed->vm->actual_bytes, out;
 
 	if (!managed->vm->is_container) {
 		rss = vm_rss(managed->vm);
-		return rss < actual ? rss : actual;
+		out = managed->plan < 0 ? 0 :
+		      manager->plan[managed->plan].swapped_bytes;
+		most -= out < most ? out : most;
+		return rss < most ? rss : most;
 	}
 	if (!group || !group->present || group->file_backed > group->current)
 		return 0;
@@ -629,9 +651,12 @@ static uint64_t used_bytes(const struct managed *managed)
 static uint64_t swapped_bytes(const struct managed *managed)
 {
 	const struct cgroup *group = managed->group;
+	uint64_t bytes = vm_swapped(managed->vm);
 
-	return group && group->present ? group->swapped :
-					 vm_swapped(managed->vm);
+	/* Containers, and memory that QEMU shares; with what was read again. */
+	if (!bytes && group && group->present)
+		bytes = group->swapped;
+	return bytes;
 }
 
 static void read_meminfo(char *text, size_t size)
@@ -646,17 +671,19 @@ static void read_meminfo(char *text, size_t size)
 	text[len > 0 ? len : 0] = '\0';
 }
 
-static bool host_swaps(const struct config *config)
-{
-	return config->swap_bytes || config->swap_part > 0;
-}
-
 /* What may be in swap space at most: there is no more of it than @free. */
 static void update_swap(struct manager *manager, double free)
 {
 	const struct config *config = manager->config;
 	struct wsr_host *host = &manager->host;
 
+	if (config->memory_cgroup) {
+		double limit = read_limit(config->memory_cgroup,
+					  "memory.swap.max");
+
+		free = fmin(free, fmax(limit - read_number(config->memory_cgroup,
+						"memory.swap.current"), 0));
+	}
 	for (size_t i = 0; i < manager->nr_plan; i++)
 		free += manager->plan[i].swapped_bytes;
 	host->swap_bytes = fmin(fmax(config->swap_bytes, config->swap_part *
@@ -683,7 +710,7 @@ static void update_host(struct manager *manager)
 	if (!host->total_bytes && config->memory_cgroup)
 		host->total_bytes = read_number(config->memory_cgroup,
 						"memory.max");
-	if (host->total_bytes && !host_swaps(config))
+	if (host->total_bytes && !config_swaps(config))
 		return;
 	read_meminfo(text, sizeof(text));
 	if (host->total_bytes) {
@@ -693,7 +720,7 @@ static void update_host(struct manager *manager)
 	host->total_bytes = meminfo(text, "MemTotal:");
 	available = meminfo(text, "MemAvailable:");
 	for (size_t i = 0; i < manager->nr_vms; i++)
-		vms += used_bytes(manager->vms[i]);
+		vms += used_bytes(manager, manager->vms[i]);
 	if (host->total_bytes > available + vms)
 		host->other_bytes = host->total_bytes - available - vms;
 	update_swap(manager, meminfo(text, "SwapFree:"));
@@ -872,7 +899,7 @@ static void tick(struct manager *manager, struct managed *managed)
 	plan = manager_plan(manager, managed);
 	if (!plan)
 		return;
-	swapped = host_swaps(manager->config) ? swapped_bytes(managed) : 0;
+	swapped = config_swaps(manager->config) ? swapped_bytes(managed) : 0;
 	if (swapped == plan->swapped_bytes)
 		return;
 	plan->swapped_bytes = swapped;

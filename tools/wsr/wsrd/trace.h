@@ -3,8 +3,9 @@
  * A trace of all that goes into decisions, and what came out: one JSON object
  * per line, for wsrctl record and replay.
  *
- *	{"t": MS, "host": {"total": ..., "other": ..., "reserved": ...}}
- *	{"t": MS, "vm": NAME, "size": ..., "actual": ..., "shares": ..., ...}
+ *	{"t": MS, "host": {"total": ..., "other": ..., "reserved": ...,
+ *			"swap": ..., "pressed": ...}}
+ *	{"t": MS, "vm": NAME, "size": ..., "actual": ..., "swapped": ..., ...}
  *	{"t": MS, "vm": NAME, "report": {...}}	as in QMP; the sums over all nodes
  *	{"t": MS, "vm": NAME, "pressure": true}
  *	{"t": MS, "vm": NAME, "gone": true}
