@@ -81,6 +81,7 @@ static const struct words {
 	{ "guest", "The ages are the guest's own report." },
 	{ "memory.working_set", "The host's kernel knows the ages of its control group." },
 	{ "lru_gen", "The ages are generations of the host's multi-gen LRU: four of them." },
+	{ "idle-pages", "The ages are the host's: it looks whether a sample of its pages is used." },
 	{ "balloon-statistics", "It sends no reports: only its free memory and page cache are known." },
 	{ "memory.stat", "No ages are known: only page cache that was used once counts as old." },
 }, checks[] = {

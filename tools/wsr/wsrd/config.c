@@ -54,6 +54,7 @@ static const struct key keys[] = {
 	  offsetof(struct config, swap_part) },
 	HOST("cgroup-root", STRING, cgroup_root),
 	HOST("lru-gen", STRING, lru_gen_path),
+	HOST("idle-pages", STRING, idle_pages),
 	HOST("user", STRING, user),
 	HOST("qmp", LIST, qmp),
 	HOST("state", STRING, state_path),
@@ -611,10 +612,23 @@ int config_http_address(const char *text, struct sockaddr_storage *address)
 			 host, &v4->sin_addr) == 1 ? 0 : -1;
 }
 
+const char *config_idle_root(const struct config *config)
+{
+	bool on = false;
+
+	if (!config->idle_pages)
+		return NULL;
+	if (*config->idle_pages == '/')
+		return config->idle_pages;
+	parse_bool(config->idle_pages, &on);
+	return on ? "" : NULL;
+}
+
 static int check(const struct config *config, const char *name, char *error)
 {
 	const char *wrong = wsr_config_check(&config->policy);
 	struct sockaddr_storage address;
+	bool idle_pages;
 
 	if (wrong)
 		return fail(error, "%s: [policy]: %s", name, wrong);
@@ -631,6 +645,10 @@ static int check(const struct config *config, const char *name, char *error)
 	    config_http_address(config->http_address, &address))
 		return fail(error, "%s: [host]: http = %.64s: this must be an address and a port such as 127.0.0.1:9911 or [::1]:9911",
 			    name, config->http_address);
+	if (config->idle_pages && *config->idle_pages != '/' &&
+	    parse_bool(config->idle_pages, &idle_pages))
+		return fail(error, "%s: [host]: idle-pages = %.64s: this must be yes or no",
+			    name, config->idle_pages);
 	if (config->interval_ms < 100)
 		return fail(error, "%s: [reports]: interval must be at least 100ms",
 			    name);
@@ -718,6 +736,7 @@ void config_free(struct config *config)
 	free(config->memory_cgroup);
 	free(config->cgroup_root);
 	free(config->lru_gen_path);
+	free(config->idle_pages);
 	free(config->user);
 	free(config->state_path);
 	free(config->control_path);

@@ -52,6 +52,8 @@ struct config_vm {
  *		shrunk: the larger one; the part is of the memory
  * @cgroup_root: directory of the control groups (version 2)
  * @lru_gen_path: file of their generations, NULL: do not use it
+ * @idle_pages:	"yes", a directory that has /proc and /sys, or NULL or "no"; see
+ *		config_idle_root()
  * @user:	who wsrd becomes after its start, NULL: it stays as it is
  * @qmp:	patterns of sockets, as in glob(3)
  * @pressure_us, @pressure_window_us: PSI trigger of the host, 0: none
@@ -71,6 +73,7 @@ struct config {
 	double swap_part;
 	char *cgroup_root;
 	char *lru_gen_path;
+	char *idle_pages;
 	char *user;
 	char *qmp[CONFIG_MAX_QMP];
 	unsigned int nr_qmp;
@@ -124,6 +127,12 @@ void config_free(struct config *config);
  * Return: 0, or -1 if it is none of these.
  */
 int config_http_address(const char *text, struct sockaddr_storage *address);
+
+/**
+ * config_idle_root - what is before /proc and /sys where idle pages are sampled
+ * Return: NULL if they are not.
+ */
+const char *config_idle_root(const struct config *config);
 
 /**
  * config_for_vm - settings for the VM @name: of [defaults] and of all sections

@@ -99,6 +99,18 @@ static struct json_object *host_json(const struct manager *manager)
 	return object;
 }
 
+static struct json_object *idle_json(const struct idle_facts *facts)
+{
+	struct json_object *object = json_object_new_object();
+
+	put_bytes(object, "resident-bytes", facts->resident);
+	put_bytes(object, "untracked-bytes", facts->untracked);
+	put_bytes(object, "swapped-bytes", facts->swapped);
+	put_bytes(object, "empty-bytes", facts->empty);
+	put_number(object, "since-s", facts->since_ms / 1000.0);
+	return object;
+}
+
 static struct json_object *vm_json(struct manager *manager,
 				   const struct managed *managed)
 {
@@ -134,6 +146,9 @@ static struct json_object *vm_json(struct manager *manager,
 	if (managed->check != CHECK_UNKNOWN)
 		put_text(object, "cross-check",
 			 estimate_check_name(managed->check));
+	if (manager_samples(managed))
+		json_object_object_add(object, "idle-pages",
+				       idle_json(&managed->idle));
 	put_number(object, "report-age-s",
 		   (now_ms - plan->report_ms) / 1000.0);
 	put_bytes(object, "working-set-bytes", plan->why.wss);

@@ -16,6 +16,8 @@
 #define CACHE_AGE_MS	600000
 /* The end of the ages that libwsr tells apart: 2^16 s */
 #define LAST_MS		65536000.0
+/* If more than this part of the memory is not tracked, ages say nothing. */
+#define UNTRACKED_PART	4
 /* Working sets that differ by this part of the memory contradict each other. */
 #define CHECK_PART	4
 
@@ -24,6 +26,7 @@ static const char * const source_names[ESTIMATE_NR_SOURCES] = {
 	[ESTIMATE_GUEST]	= "guest",
 	[ESTIMATE_WORKING_SET]	= "memory.working_set",
 	[ESTIMATE_LRU_GEN]	= "lru_gen",
+	[ESTIMATE_IDLE]		= "idle-pages",
 	[ESTIMATE_BALLOON]	= "balloon-statistics",
 	[ESTIMATE_STAT]		= "memory.stat",
 };
@@ -207,6 +210,25 @@ int estimate_working_set(const char *histogram, const char *stat,
 	node->age_ms = value_of(stat, "age_ms", NULL) % UINT32_MAX;
 	node->warming_up = value_of(stat, "warming_up", NULL);
 	return node->total_bytes ? 0 : -1;
+}
+
+int estimate_idle(const char *text, struct report_node *node,
+		  struct idle_facts *facts)
+{
+	const char *histogram = strstr(text, "\n\n");
+
+	if (!histogram || estimate_working_set(histogram + 2, text, node))
+		return -1;
+	*facts = (struct idle_facts) {
+		.resident = value_of(text, "resident", NULL),
+		.untracked = value_of(text, "untracked", NULL),
+		.swapped = value_of(text, "swapped", NULL),
+		.empty = value_of(text, "empty", NULL),
+		.since_ms = value_of(text, "since_ms", NULL),
+	};
+	node->bins[node->nr_bins - 1].swap_backed_bytes += facts->swapped;
+	sum_up(node);
+	return facts->untracked > facts->resident / UNTRACKED_PART ? -1 : 0;
 }
 
 static void make_bins(struct report_node *node)

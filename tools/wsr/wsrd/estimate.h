@@ -8,6 +8,7 @@
  *
  *	memory.working_set.*	of kernels with working set reporting
  *	lru_gen			generations of the multi-gen LRU: four ages
+ *	idle pages		a sample of a VM's pages, see idle.h
  *	statistics		memory.stat or the balloon's: cache is old,
  *				all else is in use
  *
@@ -33,6 +34,7 @@ enum estimate_source {
 	ESTIMATE_GUEST,		/* the guest's own report */
 	ESTIMATE_WORKING_SET,
 	ESTIMATE_LRU_GEN,
+	ESTIMATE_IDLE,
 	ESTIMATE_BALLOON,
 	ESTIMATE_STAT,
 	ESTIMATE_NR_SOURCES,
@@ -111,6 +113,30 @@ int estimate_lru_gen(const char *text, const char *path, uint64_t page_size,
 		     const struct memory_stat *stat, struct report_node *node,
 		     struct lru_gen_targets *targets);
 
+/**
+ * struct idle_facts - what sampling of idle pages says beside ages
+ * @resident:	bytes in memory
+ * @untracked:	a part of that, of whose use nothing is known
+ * @swapped, @empty: bytes in swap space; never touched or given back
+ * @since_ms:	no age is longer than this
+ */
+struct idle_facts {
+	uint64_t resident;
+	uint64_t untracked;
+	uint64_t swapped;
+	uint64_t empty;
+	uint64_t since_ms;
+};
+
+/**
+ * estimate_idle - from the text of idle.h
+ * @node:	receives the ages; what is in swap space is in the last bin
+ *
+ * Return: 0, or -1: this is no such text, or says nothing about most of it.
+ */
+int estimate_idle(const char *text, struct report_node *node,
+		  struct idle_facts *facts);
+
 /** estimate_stat - inactive page cache is old, all else is in use */
 void estimate_stat(const struct memory_stat *stat, struct report_node *node);
 
@@ -136,7 +162,8 @@ struct balloon_stat {
  * estimate_guest - a record as the guest would have sent it
  * @actual:	memory that it has
  * @stat:	of its balloon, or NULL
- * @group:	record of its QEMU's control group with ages, or NULL
+ * @group:	record of its QEMU's control group, or of its pages, with ages, or
+ *		NULL
  * @node:	receives the record
  *
  * What the host sees idle is taken for the guest's page cache first, as far as

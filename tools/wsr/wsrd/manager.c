@@ -23,6 +23,9 @@
 #define PERIOD_US	1000000
 #define TICK_US		50000
 #define IO_BATCH	64
+/* Idle pages count until so many intervals, and so much, went by without. */
+#define IDLE_MISSED	3
+#define IDLE_LATE_MS	5000
 #define SCAN_MS		5000	/* for new sockets */
 #define SAVE_MS		5000
 /* The PSI trigger tells that the host is short; it is believed so long. */
@@ -308,6 +311,15 @@ static void take_estimate(struct managed *managed, struct wsr_vm *plan,
 		look_for_pressure(managed, plan, &node, true);
 }
 
+bool manager_samples(const struct managed *managed)
+{
+	int64_t interval_ms = managed->manager->config->interval_ms;
+
+	return managed->idle_pid && managed->idle_ms &&
+	       monotonic_ms() - managed->idle_ms <
+	       IDLE_MISSED * interval_ms + IDLE_LATE_MS;
+}
+
 static void on_statistics(struct vm *vm)
 {
 	struct managed *managed = vm->owner;
@@ -315,7 +327,7 @@ static void on_statistics(struct vm *vm)
 
 	/* Otherwise they are used when the ages come. */
 	if (plan && managed->source != ESTIMATE_WORKING_SET &&
-	    managed->source != ESTIMATE_LRU_GEN &&
+	    managed->source != ESTIMATE_LRU_GEN && !manager_samples(managed) &&
 	    managed->policy.actuator != WSR_CGROUP)
 		take_estimate(managed, plan, NULL, ESTIMATE_NONE);
 }
@@ -378,6 +390,7 @@ static void on_group_estimate(struct cgroup *group,
 	bool container = managed->vm->is_container;
 	bool has_ages = source != ESTIMATE_STAT;
 
+	managed->group_ages = has_ages;
 	if (!plan)
 		return;
 	if (!container && !vm_lacks_reports(managed->vm)) {
@@ -386,12 +399,83 @@ static void on_group_estimate(struct cgroup *group,
 		return;
 	}
 	if (!container && managed->policy.actuator != WSR_CGROUP) {
-		take_estimate(managed, plan, has_ages ? node : NULL, source);
+		if (has_ages || !manager_samples(managed))
+			take_estimate(managed, plan, has_ages ? node : NULL,
+				      source);
 		return;
 	}
 	if (plan->size_bytes < node->total_bytes)
 		plan->size_bytes = node->total_bytes;
 	take_report(managed, plan, node, source, monotonic_ms());
+}
+
+/* ---- Idle pages ---- */
+
+/* Ages by them are for VMs of which nobody else on the host knows some. */
+static bool needs_samples(const struct managed *managed)
+{
+	const struct vm *vm = managed->vm;
+	bool group_ages = managed->group && managed->group->present &&
+			  managed->group_ages;
+
+	return vm->known && vm->pid > 0 && !vm->is_container && !group_ages;
+}
+
+/* Tell the sampling child if that has changed. */
+static void update_samples(struct manager *manager, struct managed *managed,
+			   bool needed)
+{
+	pid_t pid = needed ? managed->vm->pid : 0;
+	uint64_t size = needed ? managed->vm->size_bytes : 0;
+
+	if (managed->idle_pid == pid && managed->idle_size == size)
+		return;
+	if (managed->idle_pid && managed->idle_pid != pid) {
+		if (idle_client_watch(&manager->idle, managed->idle_pid, 0, 0))
+			return;
+		managed->idle_pid = 0;
+		managed->idle_ms = 0;
+	}
+	if (pid && idle_client_watch(&manager->idle, pid, size,
+				     manager->config->interval_ms))
+		return;
+	managed->idle_pid = pid;
+	managed->idle_size = size;
+}
+
+static struct managed *find_process(struct manager *manager, pid_t pid)
+{
+	for (size_t i = 0; i < manager->nr_vms; i++) {
+		if (manager->vms[i]->idle_pid == pid)
+			return manager->vms[i];
+	}
+	return NULL;
+}
+
+static void on_idle(void *owner, pid_t pid, const char *text)
+{
+	struct manager *manager = owner;
+	struct managed *managed = find_process(manager, pid);
+	struct wsr_vm *plan;
+	struct report_node node;
+
+	/* It may be just after it was not needed any more. */
+	plan = managed ? manager_plan(manager, managed) : NULL;
+	if (!plan || !needs_samples(managed))
+		return;
+	if (!text || estimate_idle(text, &node, &managed->idle)) {
+		managed->idle_ms = 0;
+		return;
+	}
+	managed->idle_ms = monotonic_ms();
+	node.warming_up = managed->idle.since_ms <
+			  manager->config->policy.wss_age_ms;
+	if (vm_lacks_reports(managed->vm)) {
+		if (managed->policy.actuator != WSR_CGROUP)
+			take_estimate(managed, plan, &node, ESTIMATE_IDLE);
+	} else if (!node.warming_up) {
+		cross_check(managed, plan, &node);
+	}
 }
 
 static void on_group_pressure(struct cgroup *group)
@@ -426,6 +510,7 @@ static void set_group(struct manager *manager, struct managed *managed,
 	if (managed->group && !manager->dry_run)
 		cgroups_restore(&manager->groups, managed->group->path);
 	cgroup_free(managed->group);
+	managed->group_ages = false;
 	managed->group = path ? cgroup_new(&manager->groups, path,
 					   &group_handlers, managed) : NULL;
 	if (path && !managed->group)
@@ -540,6 +625,7 @@ static void remove_vm(struct manager *manager, size_t i)
 	struct managed *managed = manager->vms[i];
 
 	leave_plan(manager, managed);
+	update_samples(manager, managed, false);
 	cgroup_free(managed->group);
 	vm_free(managed->vm);
 	free(managed);
@@ -896,6 +982,8 @@ static void tick(struct manager *manager, struct managed *managed)
 	uint64_t swapped;
 
 	vm_tick(managed->vm);
+	if (manager->idle.fd >= 0)
+		update_samples(manager, managed, needs_samples(managed));
 	plan = manager_plan(manager, managed);
 	if (!plan)
 		return;
@@ -979,6 +1067,25 @@ static void stop_psi(struct manager *manager)
 	manager->psi = sd_event_source_disable_unref(manager->psi);
 }
 
+/* In the configuration of now and in the one of wsrd's start */
+static void start_sampling(struct manager *manager)
+{
+	manager->idle.fd = -1;
+	if (config_idle_root(manager->config))
+		idle_client_start(&manager->idle, manager->event,
+				  manager->groups.privileged, on_idle, manager);
+}
+
+static void stop_sampling(struct manager *manager)
+{
+	idle_client_stop(&manager->idle);
+	for (size_t i = 0; i < manager->nr_vms; i++) {
+		manager->vms[i]->idle_pid = 0;
+		manager->vms[i]->idle_size = 0;
+		manager->vms[i]->idle_ms = 0;
+	}
+}
+
 static void save(void *owner)
 {
 	manager_save(owner);
@@ -1024,6 +1131,7 @@ int manager_start(struct manager *manager, sd_event *event,
 	cgroups_start(&manager->groups, changed);
 	update_host(manager);
 	start_psi(manager);
+	start_sampling(manager);
 	return 0;
 }
 
@@ -1054,6 +1162,7 @@ void manager_reload(struct manager *manager, struct config *config)
 	struct guest_options *options;
 
 	stop_psi(manager);
+	stop_sampling(manager);
 	manager->config = config;
 	manager->policy = wsr_policy_find(config->policy_name);
 	manager->dry_run = config->dry_run;
@@ -1067,6 +1176,7 @@ void manager_reload(struct manager *manager, struct config *config)
 		options->report_ms = config->report_ms;
 	}
 	start_psi(manager);
+	start_sampling(manager);
 	manager->scanned_ms = -SCAN_MS;
 	plan_soon(manager);
 }
@@ -1106,6 +1216,7 @@ void manager_stop(struct manager *manager)
 	while (manager->nr_vms)
 		remove_vm(manager, 0);
 	stop_psi(manager);
+	stop_sampling(manager);
 	cgroups_stop(&manager->groups);
 	sd_event_source_disable_unref(manager->timer);
 	sd_event_source_disable_unref(manager->soon);

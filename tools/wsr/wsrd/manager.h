@@ -10,6 +10,7 @@
 
 #include "cgroup.h"
 #include "config.h"
+#include "idle_client.h"
 #include "privileged.h"
 #include "vm.h"
 
@@ -26,6 +27,9 @@
  * @saved_target: what it was given before a restart, 0: nothing
  * @source:	who says how old its memory is
  * @check:	what the host sees of a guest that reports
+ * @group_ages:	its control group knows ages
+ * @idle_pid, @idle_size: what sampling of idle pages was asked for; 0: nothing
+ * @idle_ms:	when that said something last, 0: never; @idle is what
  * @bad_reports, @bad_reason: refused, and why the last one was
  * @stuck, @stalls: its balloon does not move; how often that began
  */
@@ -43,6 +47,11 @@ struct managed {
 	double saved_peak_x;
 	enum estimate_source source;
 	enum estimate_check check;
+	bool group_ages;
+	pid_t idle_pid;
+	uint64_t idle_size;
+	int64_t idle_ms;
+	struct idle_facts idle;
 	uint64_t bad_reports;
 	const char *bad_reason;
 	bool stuck;
@@ -100,6 +109,7 @@ struct manager {
 	int64_t planned_ms;
 	struct json_object *saved;	/* state of before, by name */
 	struct cgroups groups;
+	struct idle_client idle;
 
 	struct trace *trace;		/* NULL: nobody records */
 
@@ -137,6 +147,9 @@ void manager_stop(struct manager *manager);
 
 /** manager_find - by name, or NULL */
 struct managed *manager_find(struct manager *manager, const char *name);
+
+/** manager_samples - is memory of the VM sampled, so that its @idle is true? */
+bool manager_samples(const struct managed *managed);
 
 /** manager_plan - the facts and decisions for a VM, or NULL: not known yet */
 struct wsr_vm *manager_plan(struct manager *manager,

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "idle.h"
 #include "log.h"
 #include "privileged.h"
 
@@ -78,6 +79,7 @@ static struct {
 	int socket;
 	int root;
 	const char *lru_gen;
+	const char *idle_root;
 	struct job jobs[MAX_JOBS];
 } process;
 
@@ -293,21 +295,66 @@ static void pass_file(const struct request *request)
 		close(fd);
 }
 
+static void __attribute__((noreturn))
+sample(const struct idle_kernel *kernel, int socket, pid_t parent)
+{
+	sigset_t signals;
+
+	prctl(PR_SET_NAME, "wsrd-idle");
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	close(process.socket);
+	sigemptyset(&signals);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
+	idle_serve(kernel, socket);
+}
+
+/* All VMs share one child, which talks with wsrd itself. */
+static void start_sampling(const struct request *request)
+{
+	struct idle_kernel kernel;
+	pid_t pid, parent = getpid();
+	int error = idle_open(&kernel, process.idle_root), sockets[2];
+
+	if (error) {
+		answer(request->id, error, -1);
+		return;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets)) {
+		answer(request->id, errno, -1);
+		idle_close(&kernel);
+		return;
+	}
+	pid = fork();
+	if (!pid) {
+		close(sockets[0]);
+		sample(&kernel, sockets[1], parent);
+	}
+	answer(request->id, pid < 0 ? errno : 0, pid < 0 ? -1 : sockets[0]);
+	close(sockets[0]);
+	close(sockets[1]);
+	idle_close(&kernel);
+}
+
 static bool is_valid(const struct request *request, size_t len)
 {
 	static const unsigned int least[PRIVILEGED_NR_OPS] = {
 		[PRIVILEGED_HIGH] = 1, [PRIVILEGED_RECLAIM] = 1,
 		[PRIVILEGED_AGE] = 3, [PRIVILEGED_PSI] = 2,
 	};
-	bool has_group = request->op != PRIVILEGED_AGE &&
-			 request->op != PRIVILEGED_LRU_GEN;
+	bool lru_gen = request->op == PRIVILEGED_AGE ||
+		       request->op == PRIVILEGED_LRU_GEN;
+	bool idle = request->op == PRIVILEGED_IDLE;
+	bool has_group = !lru_gen && !idle;
 
 	return len > offsetof(struct request, path) &&
 	       !((const char *)request)[len - 1] &&
 	       request->op < PRIVILEGED_NR_OPS &&
 	       request->nr >= least[request->op] &&
 	       request->nr <= PRIVILEGED_NUMBERS &&
-	       (has_group || process.lru_gen) &&
+	       (!lru_gen || process.lru_gen) &&
+	       (!idle || process.idle_root) &&
 	       (*request->path || !has_group || request->op == PRIVILEGED_PSI);
 }
 
@@ -325,6 +372,8 @@ static bool take_request(void)
 	else if (request.op == PRIVILEGED_PSI ||
 		 request.op == PRIVILEGED_LRU_GEN)
 		pass_file(&request);
+	else if (request.op == PRIVILEGED_IDLE)
+		start_sampling(&request);
 	else
 		add_job(&request);
 	return true;
@@ -389,7 +438,7 @@ struct privileged {
 };
 
 struct privileged *privileged_start(const char *root, const char *lru_gen,
-				    char *error)
+				    const char *idle_root, char *error)
 {
 	struct privileged *privileged = calloc(1, sizeof(*privileged));
 	pid_t parent = getpid();
@@ -413,6 +462,7 @@ struct privileged *privileged_start(const char *root, const char *lru_gen,
 		process.socket = sockets[1];
 		process.root = privileged->root;
 		process.lru_gen = lru_gen;
+		process.idle_root = idle_root;
 		run(parent);
 	}
 	close(sockets[1]);

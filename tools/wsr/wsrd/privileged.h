@@ -32,6 +32,7 @@ enum privileged_op {
 	PRIVILEGED_AGE,		/* new generation: memcg, node, generation */
 	PRIVILEGED_PSI,		/* trigger: stall and window in us */
 	PRIVILEGED_LRU_GEN,	/* generations of all groups, to read */
+	PRIVILEGED_IDLE,	/* a child that samples idle pages, see idle.h */
 	PRIVILEGED_NR_OPS,
 };
 
@@ -42,8 +43,9 @@ struct privileged;
  * @error:	0 or an errno. EAGAIN of PRIVILEGED_RECLAIM: less was reclaimed;
  *		EBUSY: too many are under way; ECANCELED: a later one took its
  *		place; ETIMEDOUT: it took more than a minute
- * @fd:		of PRIVILEGED_PSI (EPOLLPRI says that it fired) and
- *		PRIVILEGED_LRU_GEN, now the receiver's; else -1
+ * @fd:		of PRIVILEGED_PSI (EPOLLPRI says that it fired),
+ *		PRIVILEGED_LRU_GEN, and PRIVILEGED_IDLE (the socket to the child,
+ *		which ends when it is closed), now the receiver's; else -1
  */
 typedef void (*privileged_done)(void *arg, int error, int fd);
 
@@ -51,12 +53,13 @@ typedef void (*privileged_done)(void *arg, int error, int fd);
  * privileged_start - fork the process
  * @root:	directory of control groups
  * @lru_gen:	file of generations, or NULL
+ * @idle_root:	directory of /proc and /sys for idle pages, or NULL: refuse them
  * @error:	CONFIG_ERROR bytes
  *
  * Return: NULL with the reason in @error on failure.
  */
 struct privileged *privileged_start(const char *root, const char *lru_gen,
-				    char *error);
+				    const char *idle_root, char *error);
 
 /**
  * privileged_attach - hand out answers on an event loop

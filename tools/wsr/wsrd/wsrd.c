@@ -7,7 +7,8 @@
  *	vm.c       QMP: reports and facts in, balloon and requests out
  *	cgroup.c   control groups: facts and ages in, limits out
  *	estimate.c ages of memory as the host sees them
- *	privileged.c  a process that writes to control groups
+ *	idle.c     ages by idle page tracking; idle_client.c asks for them
+ *	privileged.c  a process that writes to control groups, and runs idle.c
  *	manager.c  calls wsr_plan() of ../lib and carries its actions out
  *	control.c  wsrctl's questions
  *	http.c     those of browsers and Prometheus; metrics.c, page.html
@@ -293,7 +294,8 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	/* Before anything else: it keeps the rights of now, and little more. */
 	app.privileged = privileged_start(app.config.cgroup_root,
-					  app.config.lru_gen_path, error);
+					  app.config.lru_gen_path,
+					  config_idle_root(&app.config), error);
 	if (!app.privileged || drop_rights(app.config.user, error)) {
 		log_message(LOG_ERR, "%s", error);
 		return 1;
