@@ -9,16 +9,16 @@ import vm
 from e2e import Skip, check, near
 
 MIB = 1 << 20
-INTERVAL_MS = 2000
+INTERVAL_MS = 1000
 SAMPLES = 1024
 FILE = "/run/idle_ages"
 THP = "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 GROUP = "/sys/fs/cgroup/cold"
-COLD_MIB = 40
-# Sizes in MiB; each is a mapping, and the times of touches of wsr_bands are one
-# more, which is hardly touched.
+# Each is a mapping, and the times of touches of wsr_bands are one more, which is
+# hardly touched.
 BANDS = ("48M:0.5", "32M:5", "48M:9:thp", "32M:3:memfd", f"cgroup={GROUP}",
-         f"{COLD_MIB}M:never")
+         "24M:never", "20M:never:memfd")
+COLD_MIB = 44
 RESIDENT_MIB, TIMES_MIB = 160, 16
 TOTAL_MIB = RESIDENT_MIB + COLD_MIB + TIMES_MIB
 # A look at a text and at the truth are not at the same moment.

@@ -395,6 +395,50 @@ static void test_guest_with_ages(void **state)
 	assert_int_equal(node.swap_free_bytes, 0);
 }
 
+/* As idle.c prints it; @untracked MiB of 300 MiB in memory */
+static const char *idle_text(unsigned int untracked)
+{
+	static char text[1024];
+
+	snprintf(text, sizeof(text),
+		 "pid 42\ntotal 536870912\nresident 314572800\n"
+		 "untracked %u\nswapped 104857600\nempty 117440512\n"
+		 "since_ms 70000\n\n1000 anon=209715200 file=0\n"
+		 "2000 anon=0 file=0\nmax anon=104857600 file=0\n",
+		 untracked << 20);
+	return text;
+}
+
+static void test_idle(void **state)
+{
+	struct report_node node, guest;
+	struct idle_facts facts;
+
+	(void)state;
+	assert_int_equal(estimate_idle(idle_text(2), &node, &facts), 0);
+	assert_int_equal(node.total_bytes, 512 * MIB);
+	assert_int_equal(node.lru_bytes, 400 * MIB);
+	assert_int_equal(older(&node, 2000), 200 * MIB);
+	assert_int_equal(facts.resident, 300 * MIB);
+	assert_int_equal(facts.untracked, 2 * MIB);
+	assert_int_equal(facts.swapped, 100 * MIB);
+	assert_int_equal(facts.empty, 112 * MIB);
+	assert_int_equal(facts.since_ms, 70000);
+
+	/* What it never touched is free. */
+	assert_int_equal(estimate_guest(&guest, 512 * MIB, NULL, &node,
+					ESTIMATE_IDLE), ESTIMATE_IDLE);
+	assert_int_equal(guest.free_bytes, 112 * MIB);
+	assert_int_equal(older(&guest, 2000), 200 * MIB);
+
+	/* Nothing is known of most of it. */
+	assert_int_equal(estimate_idle(idle_text(200), &node, &facts), -1);
+	assert_int_equal(estimate_idle("", &node, &facts), -1);
+	assert_int_equal(estimate_idle("pid 42\nerror 3\n", &node, &facts),
+			 -1);
+	assert_int_equal(estimate_idle("total 1\n\n", &node, &facts), -1);
+}
+
 static void test_check(void **state)
 {
 	(void)state;
@@ -417,6 +461,7 @@ int main(void)
 		cmocka_unit_test(test_many_groups),
 		cmocka_unit_test(test_guest_of_statistics),
 		cmocka_unit_test(test_guest_with_ages),
+		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_check),
 	};
 

@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,11 +54,13 @@ static bool parse_region(const char *line, struct idle_region *region)
 	uint64_t end;
 	int at = 0;
 
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %*x:%*x %*u%n",
-		   &region->start, &end, permissions, &at) != 3 || !at ||
-	    end <= region->start)
+	memset(region, 0, sizeof(*region));
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64
+		   " %*x:%*x %*u%n", &region->start, &end, permissions,
+		   &region->offset, &at) != 4 || !at || end <= region->start)
 		return false;
 	region->bytes = end - region->start;
+	region->shared = permissions[3] == 's';
 	while (line[at] == ' ')
 		at++;
 	return may_be_ram(permissions, line + at);
@@ -106,6 +110,16 @@ static uint64_t address_of(const struct idle_samples *samples, uint64_t page,
 	       offset >= samples->regions[i].bytes)
 		offset -= samples->regions[i++].bytes;
 	return samples->regions[i].start + offset;
+}
+
+static const struct idle_region *region_of(const struct idle_samples *samples,
+					   uint64_t address)
+{
+	const struct idle_region *region = samples->regions;
+
+	while (address - region->start >= region->bytes)
+		region++;
+	return region;
 }
 
 void idle_place(struct idle_samples *samples, const struct idle_region *regions,
@@ -284,7 +298,7 @@ struct idle_vm {
 static int open_of_process(const struct idle_kernel *kernel, pid_t pid,
 			   const char *name)
 {
-	char path[64];
+	char path[128];
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	return open_below(kernel->root, path, O_RDONLY);
@@ -408,6 +422,60 @@ static int find_page(const struct idle_vm *vm, uint64_t address,
 	return 0;
 }
 
+/* The file of a region of shared memory, or -1 */
+static int open_shared(const struct idle_vm *vm,
+		       const struct idle_region *region)
+{
+	struct statfs status;
+	char name[64];
+	int fd;
+
+	snprintf(name, sizeof(name), "map_files/%" PRIx64 "-%" PRIx64,
+		 region->start, region->start + region->bytes);
+	fd = open_of_process(vm->kernel, vm->pid, name);
+	/* Others do not tell where they have holes. */
+	if (fd >= 0 && (fstatfs(fd, &status) ||
+			status.f_type != TMPFS_MAGIC)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/*
+ * The page tables say the same of shared memory that was swapped out and that
+ * was never there. The files are not kept open: they are memory.
+ */
+static void find_swapped(struct idle_vm *vm)
+{
+	struct idle_samples *samples = &vm->samples;
+	const struct idle_region *region = NULL;
+	int fd = -1;
+
+	for (unsigned int i = 0; i < samples->nr; i++) {
+		struct idle_sample *sample = &samples->list[i];
+		const struct idle_region *found;
+		off_t at;
+
+		if (sample->state != IDLE_EMPTY)
+			continue;
+		found = region_of(samples, sample->address);
+		if (!found->shared)
+			continue;
+		if (found != region) {
+			if (fd >= 0)
+				close(fd);
+			region = found;
+			fd = open_shared(vm, region);
+		}
+		at = region->offset + (sample->address - region->start);
+		if (fd >= 0 && lseek(fd, at, SEEK_DATA) == at)
+			sample->state = IDLE_SWAPPED;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
 static bool is_idle(const struct idle_kernel *kernel, uint64_t pfn)
 {
 	uint64_t word;
@@ -453,6 +521,7 @@ int idle_vm_look(struct idle_vm *vm, char *text)
 	/* Not before all were looked at: some are of the same folio. */
 	for (unsigned int i = 0; i < nr_used; i++)
 		set_idle(vm->kernel, used[i]);
+	find_swapped(vm);
 	samples->looked_ms = now;
 	idle_print(samples, vm->pid, now, text);
 	return 0;

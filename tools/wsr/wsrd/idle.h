@@ -8,6 +8,7 @@
  *	/proc/PID/pagemap		page frame of a sample, or swap, or nothing
  *	/proc/kpageflags		first page of its folio: that has the flag
  *	/sys/kernel/mm/page_idle/bitmap	the flag: set here, cleared by use
+ *	/proc/PID/map_files		shared memory: swapped out or never there?
  *
  * It needs CAP_SYS_ADMIN and CAP_SYS_PTRACE, so it runs in a child of the
  * privileged process, one for all VMs. Only libc is used.
@@ -29,10 +30,15 @@
 #define IDLE_TEXT		2048	/* bytes of a text with its NUL */
 #define IDLE_MAX_VMS		4096
 
-/** struct idle_region - a part of QEMU's address space */
+/**
+ * struct idle_region - a part of QEMU's address space
+ * @offset:	of it in a file, if it is @shared
+ */
 struct idle_region {
 	uint64_t start;
 	uint64_t bytes;
+	uint64_t offset;
+	bool shared;
 };
 
 /**

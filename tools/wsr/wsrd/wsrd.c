@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <locale.h>
 #include <pwd.h>
 #include <signal.h>
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
@@ -210,6 +212,27 @@ static int drop_rights(const char *name, char *error)
 	return 0;
 }
 
+/* What sampling of idle pages needs is for the privileged process alone. */
+static int drop_sampling_rights(char *error)
+{
+	const uint32_t rights = 1U << CAP_SYS_ADMIN | 1U << CAP_SYS_PTRACE;
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (!syscall(SYS_capget, &header, data)) {
+		data[0].effective &= ~rights;
+		data[0].permitted &= ~rights;
+		data[0].inheritable &= ~rights;
+		if (!syscall(SYS_capset, &header, data))
+			return 0;
+	}
+	snprintf(error, CONFIG_ERROR, "rights can't be given up: %s",
+		 strerror(errno));
+	return -1;
+}
+
 static int release(void)
 {
 	const int64_t until_ms = monotonic_ms() + RELEASE_MS;
@@ -296,7 +319,8 @@ int main(int argc, char **argv)
 	app.privileged = privileged_start(app.config.cgroup_root,
 					  app.config.lru_gen_path,
 					  config_idle_root(&app.config), error);
-	if (!app.privileged || drop_rights(app.config.user, error)) {
+	if (!app.privileged || drop_rights(app.config.user, error) ||
+	    (config_idle_root(&app.config) && drop_sampling_rights(error))) {
 		log_message(LOG_ERR, "%s", error);
 		return 1;
 	}
