@@ -111,6 +111,19 @@ static void print_line(const char *what, uint64_t bytes, const char *why)
 	printf("  %-22s %10s  %s\n", what, text_bytes(text, bytes), why);
 }
 
+/* What a sample of its pages says of where they are; may be NULL */
+static void print_idle(struct json_object *idle)
+{
+	if (!idle)
+		return;
+	print_line("resident", get_bytes(idle, "resident-bytes"),
+		   "of its size is in the memory of the host");
+	print_line("in swap space", get_bytes(idle, "swapped-bytes"),
+		   "of the host");
+	print_line("empty", get_bytes(idle, "empty-bytes"),
+		   "never touched, or given back");
+}
+
 static void print_actions(struct json_object *actions)
 {
 	for (size_t i = 0; i < json_object_array_length(actions); i++) {
@@ -164,6 +177,7 @@ static int explain(char **arguments)
 	if (get_bytes(vm, "swapped-bytes"))
 		print_line("swapped", get_bytes(vm, "swapped-bytes"),
 			   "of that is in the swap space of the host");
+	print_idle(get(vm, "idle-pages"));
 	print_line("target", get_bytes(vm, "target-bytes"), "it was told");
 	if (get_number(why, "cut-age-s") < 0)
 		strcpy(note, "keeps all that it uses, and its part of what is free");
