@@ -5,8 +5,9 @@
  * usage: idle_ages PID BYTES INTERVAL_MS FILE
  *
  * PID is looked at as if it was the QEMU of a VM of so many bytes. At each
- * interval FILE is replaced by the text of the child, see idle_print(), and a
- * line "cpu_us", the CPU time of the child so far. It ends with the process.
+ * interval FILE is replaced by the text of the child, see idle_print(), after the
+ * lines "time_ms", when that was, and "cpu_us", the CPU time of the child so far.
+ * It ends with the process.
  */
 #include <err.h>
 #include <inttypes.h>
@@ -21,7 +22,7 @@
 
 static void write_file(const char *path, const char *text, pid_t child)
 {
-	struct timespec used = { 0 };
+	struct timespec now, used = { 0 };
 	char temporary[4096];
 	clockid_t clock;
 	FILE *file;
@@ -32,7 +33,9 @@ static void write_file(const char *path, const char *text, pid_t child)
 		err(1, "%s", temporary);
 	if (!clock_getcpuclockid(child, &clock))
 		clock_gettime(clock, &used);
-	fprintf(file, "cpu_us %" PRId64 "\n%s",
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	fprintf(file, "time_ms %" PRId64 "\ncpu_us %" PRId64 "\n%s",
+		now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000,
 		used.tv_sec * INT64_C(1000000) + used.tv_nsec / 1000, text);
 	if (fclose(file) || rename(temporary, path))
 		err(1, "%s", path);
