@@ -39,7 +39,8 @@ def keys():
     """Of the configuration, out of its tables"""
     text = (HERE / "wsrd/config.c").read_text()
     found = re.findall(r'^\t(?:HOST|POLICY)\("([\w-]+)"|'
-                       r'^\t\{ "(?:host|policy|reports|vm)", "([\w-]+)"', text, re.M)
+                       r'^\t\{ "(?:host|policy|reports|vm)", "([\w-]+)"',
+                       text, re.M)
     names = {first or second for first, second in found}
     check(len(names) > 40, f"{names}")
     return names
