@@ -170,6 +170,11 @@ def children(pid):
     return found
 
 
+def since(daemon):
+    """For how long its VM was sampled, in seconds"""
+    return daemon.vm("vm0").get("idle-pages", {}).get("since-s", 0)
+
+
 def test_processes():
     """One child samples. It ends with wsrd, which has fewer rights."""
     with setup(feature=False) as (_, _guest, daemon):
@@ -181,13 +186,24 @@ def test_processes():
         check(name == "wsrd-idle", name)
         check(not rights(daemon.process.pid), "wsrd has kept its rights")
         check(os.geteuid() or rights(sampler), "the child has no rights")
-        # The one of before ends with its socket.
+        wait_for(lambda: since(daemon) > 1, "time")
         daemon.reload()
-        wait_for(lambda: [pid for pid, _ in children(helper)
-                          if pid != sampler] and
-                 not pathlib.Path(f"/proc/{sampler}").exists(), "new child")
-        wait_for(lambda: daemon.vm("vm0")["idle-pages"]["since-s"] < 2,
-                 "samples of the new child")
+        wait_for(lambda: "read again" in daemon.messages(), "reload")
+        check(since(daemon) > 1, "what was known is lost")
+        wait_for(lambda: since(daemon) > 3, "more time")
+        check(children(helper) == [(sampler, name)], "another child")
+
+        # It ends with its socket.
+        on = daemon.config.read_text()
+        daemon.config.write_text(on.replace("idle-pages = /", "#"))
+        daemon.reload()
+        wait_for(lambda: not pathlib.Path(f"/proc/{sampler}").exists(),
+                 "end of the child")
+        check(not since(daemon), "samples of nobody")
+        daemon.config.write_text(on)
+        daemon.reload()
+        wait_for(lambda: children(helper), "another child")
+        wait_for(lambda: 0 < since(daemon) < 3, "samples of the new child")
         (sampler, _), = children(helper)
         daemon.kill()
         wait_for(lambda: not pathlib.Path(f"/proc/{sampler}").exists(),

@@ -1086,6 +1086,19 @@ static void stop_sampling(struct manager *manager)
 	}
 }
 
+/* What is known of pages is kept. */
+static void reload_sampling(struct manager *manager)
+{
+	if (manager->idle.fd < 0 || !config_idle_root(manager->config)) {
+		stop_sampling(manager);
+		start_sampling(manager);
+		return;
+	}
+	/* So that each is told the interval again */
+	for (size_t i = 0; i < manager->nr_vms; i++)
+		manager->vms[i]->idle_size = 0;
+}
+
 static void save(void *owner)
 {
 	manager_save(owner);
@@ -1162,7 +1175,6 @@ void manager_reload(struct manager *manager, struct config *config)
 	struct guest_options *options;
 
 	stop_psi(manager);
-	stop_sampling(manager);
 	manager->config = config;
 	manager->policy = wsr_policy_find(config->policy_name);
 	manager->dry_run = config->dry_run;
@@ -1176,7 +1188,7 @@ void manager_reload(struct manager *manager, struct config *config)
 		options->report_ms = config->report_ms;
 	}
 	start_psi(manager);
-	start_sampling(manager);
+	reload_sampling(manager);
 	manager->scanned_ms = -SCAN_MS;
 	plan_soon(manager);
 }
