@@ -5,9 +5,9 @@
  * usage: idle_ages PID BYTES INTERVAL_MS FILE
  *
  * PID is looked at as if it was the QEMU of a VM of so many bytes. At each
- * interval FILE is replaced by the text of the child, see idle_print(), after the
- * lines "time_ms", when that was, and "cpu_us", the CPU time of the child so far.
- * It ends with the process.
+ * interval FILE is replaced by the text of the child, see idle_print(), after
+ * the lines "time_ms", when that was, and "cpu_us", the CPU time of the child so
+ * far. It ends with the process.
  */
 #include <err.h>
 #include <inttypes.h>

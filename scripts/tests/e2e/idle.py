@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""wsrd's sampling of idle pages, in a guest that is the host: of a process whose
-true ages are known."""
+"""wsrd's sampling of idle pages, in a guest that is the host: of a process
+whose true ages are known."""
 
 import math
 
@@ -69,7 +69,8 @@ def check_ages(guest, bands, text, interval_ms):
     worst = 0
     for bound in bounds:
         seen = sum(below[bound])
-        least, most = (sum(truth[max(bound + shift, 0)]) for shift in (-tolerance_ms, tolerance_ms))
+        least, most = (sum(truth[max(bound + shift, 0)])
+                       for shift in (-tolerance_ms, tolerance_ms))
         error = max(least - seen, seen - most, 0)
         worst = max(worst, error)
         allowed = sigmas((seen + error) / TOTAL_MIB / MIB) + MIB

@@ -2,7 +2,7 @@
 /*
  * Ages of a VM's memory by idle page tracking, without help of the guest: of
  * some pages of its RAM, the kernel is asked now and then whether they were
- * used since the last time (Documentation/admin-guide/mm/idle_page_tracking.rst).
+ * used since the last time. Documentation/admin-guide/mm/idle_page_tracking.rst
  *
  *	/proc/PID/maps			where QEMU has the guest's RAM
  *	/proc/PID/pagemap		page frame of a sample, or swap, or nothing
