@@ -28,6 +28,7 @@ static void add_vm(struct manager *manager, size_t i, const char *name)
 	static struct wsr_vm plan[NR_VMS];
 	struct report *report;
 
+	managed[i].manager = manager;
 	managed[i].vm = vm_new_container(name, NULL, NULL);
 	check(managed[i].vm);
 	managed[i].policy = config_for_vm(manager->config, name, NULL);
