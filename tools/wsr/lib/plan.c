@@ -383,13 +383,15 @@ static double deficit_level(const struct wsr_vm *vms,
  * A VM whose word is not trusted gets no more than its part, and so does its cry
  * for more if @buffer is not enough for all. Nor has it a part of @swap, which
  * the others have beside @capacity: others' memory would go there.
+ *
+ * Return: what there is to share, @capacity and what is needed of @swap.
  */
-static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
-			     size_t nr, const struct wsr_config *config,
-			     double capacity, double deficit, double buffer,
-			     double swap)
+static double limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
+			       size_t nr, const struct wsr_config *config,
+			       double capacity, double deficit, double buffer,
+			       double swap)
 {
-	double musts = 0, level, part, cry, doubted_cry;
+	double musts = 0, needs = 0, level, part, cry, doubted_cry;
 	bool covered = deficit <= swap;
 
 	for (size_t i = 0; i < nr; i++) {
@@ -427,6 +429,7 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 			continue;
 		if (covered && trusted(&vms[i])) {
 			s->least = s->slo_floor;
+			needs += s->least;
 			continue;
 		}
 		s->most = trusted(&vms[i]) ? s->slo_floor :
@@ -435,7 +438,9 @@ static void limit_in_deficit(struct wsr_vm *vms, struct wsr_scratch *scratch,
 		if (musts > capacity + swap)
 			s->most = s->least;
 		s->least = fmin(s->least, s->most);
+		needs += s->most;
 	}
+	return covered ? needs : capacity + swap;
 }
 
 static void share_by_age(struct wsr_host *host, struct wsr_vm *vms,
@@ -514,6 +519,8 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 		ceilings += scratch[i].ceiling;
 		slo_floors += scratch[i].slo_floor;
 	}
+	/* The host may have swapped out more, or others. */
+	fixed_swap = fmin(fixed_swap, swap);
 	capacity -= fixed - fixed_swap;
 	deficit = slo_floors - capacity;
 	host->deficit_bytes = fmax(deficit, 0);
@@ -523,9 +530,8 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 	 * Before anybody gets less, the host swaps what is the coldest of all,
 	 * also of VMs that can't be shrunk or whose ages are not known.
 	 */
-	swap = clamp(deficit, 0, fmax(swap - fixed_swap, 0));
-	host->used_swap_bytes = fixed_swap + swap;
-	if (ceilings <= capacity + swap) {
+	swap = clamp(deficit, 0, swap - fixed_swap);
+	if (ceilings <= capacity) {
 		for (size_t i = 0; i < nr; i++) {
 			if (scratch[i].fixed)
 				continue;
@@ -533,11 +539,16 @@ static void share(struct wsr_host *host, struct wsr_vm *vms,
 			vms[i].why.reason = WSR_ENOUGH;
 		}
 	} else {
+		double all = capacity;
+
 		if (deficit > 0)
-			limit_in_deficit(vms, scratch, nr, config, capacity,
-					 deficit, host->buffer_bytes, swap);
-		share_by_age(host, vms, scratch, nr, capacity + swap);
+			all = limit_in_deficit(vms, scratch, nr, config,
+					       capacity, deficit,
+					       host->buffer_bytes, swap);
+		share_by_age(host, vms, scratch, nr, all);
+		swap = clamp(all - capacity, 0, swap);
 	}
+	host->used_swap_bytes = fixed_swap + swap;
 	for (size_t i = 0; i < nr; i++) {
 		struct wsr_vm *vm = &vms[i];
 

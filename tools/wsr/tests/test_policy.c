@@ -577,20 +577,25 @@ static bool recent(int64_t since_ms, uint32_t within_ms, int64_t now_ms)
 	return since_ms != WSR_NEVER && now_ms - since_ms < within_ms;
 }
 
+/* What VMs may have beside memory: reclaim of containers takes a part of it. */
+static double swap_for_vms(const struct fleet *fleet)
+{
+	double left = fleet->host.swap_bytes;
+
+	for (size_t i = 0; i < fleet->nr; i++) {
+		if (fleet->vms[i].config->actuator == WSR_CGROUP)
+			left -= fleet->vms[i].swapped_bytes;
+	}
+	return fmax(left, 0);
+}
+
 /* Nothing is given that is not there. */
 static void check_budget(const struct fleet *fleet, const struct fleet *before)
 {
-	double capacity = fleet->host.capacity_bytes;
+	double capacity = fleet->host.capacity_bytes + swap_for_vms(fleet);
 	double was = sum_committed(before), is = sum_committed(fleet);
-	double may_swap = fleet->host.swap_bytes;
 	bool relieved = false;
 
-	/* What is in it of control groups is not theirs any more. */
-	for (size_t i = 0; i < fleet->nr; i++) {
-		if (fleet->vms[i].config->actuator == WSR_CGROUP)
-			may_swap -= fleet->vms[i].swapped_bytes;
-	}
-	capacity += fmax(may_swap, 0);
 	for (size_t i = 0; i < fleet->nr; i++)
 		relieved |= fleet->vms[i].why.reason == WSR_PRESSURE ||
 			    before->vms[i].target_bytes <
@@ -862,6 +867,53 @@ static void test_more_shares_never_harm(void **state)
 	}
 }
 
+/* No more is counted on than may be used, whatever is in swap space already. */
+static void test_swap_is_a_limit(void **state)
+{
+	struct random random;
+	struct fleet fleet;
+
+	(void)state;
+	for (int i = 0; i < 3000; i++) {
+		double sum = 0, least = 0, left;
+		size_t fixed = 0;
+
+		start_case(&random, i);
+		make_known_fleet(&random, &fleet, 5000000);
+		fleet.host.swap_bytes = fleet.host.total_bytes *
+					between(&random, 0, 0.6);
+		for (size_t v = 0; v < fleet.nr; v++) {
+			struct wsr_vm *vm = &fleet.vms[v];
+
+			fleet.vm_configs[v].trusted =
+				random_chance(&random, 0.7);
+			if (random_chance(&random, 0.5))
+				vm->swapped_bytes = vm->actual_bytes *
+						    between(&random, 0, 0.6);
+		}
+		plan(&fleet, 5000000);
+		left = swap_for_vms(&fleet);
+		for (size_t v = 0; v < fleet.nr; v++) {
+			const struct wsr_vm *vm = &fleet.vms[v];
+			const struct wsr_why *why = &vm->why;
+
+			sum += why->desired;
+			least += why->reason < WSR_ENOUGH ? why->desired :
+							    lowest(vm);
+			if (why->reason >= WSR_ENOUGH)
+				continue;
+			fixed++;
+			left -= vm->swapped_bytes;
+		}
+		/* If the SLOs just fit, there is a common age as well. */
+		check(fixed == fleet.nr || fleet.host.deficit_bytes > left ||
+		      fleet.host.cut_x >= -24);
+		check(sum <= fmax(fleet.host.capacity_bytes +
+				  swap_for_vms(&fleet), least) + MIB);
+		check(fleet.host.used_swap_bytes <= swap_for_vms(&fleet) + 1);
+	}
+}
+
 /* Guests that do as they are told get what was decided, and then it is quiet. */
 static void test_fixed_point(void **state)
 {
@@ -922,6 +974,7 @@ int main(void)
 		cmocka_unit_test(test_invariants_of_plans),
 		cmocka_unit_test(test_order_does_not_matter),
 		cmocka_unit_test(test_more_shares_never_harm),
+		cmocka_unit_test(test_swap_is_a_limit),
 		cmocka_unit_test(test_fixed_point),
 	};
 

@@ -854,6 +854,25 @@ static void test_swap_is_a_limit(void **state)
 	}
 }
 
+/* What it has swapped out beyond that is not counted on for ever. */
+static void test_more_is_swapped_than_may(void **state)
+{
+	struct world world;
+
+	(void)state;
+	start_with_needy(&world, 0);
+	world.vm_configs[0].hands_off = true;
+	world.host.total_bytes = 5 * GIB;
+	world.host.swap_bytes = GIB;
+	world.vms[0].swapped_bytes = 3 * GIB;
+	follow(&world, 2 * MINUTES);
+	assert_true(world.host.used_swap_bytes <= GIB);
+	assert_true(world.vms[1].target_bytes > 1.5 * GIB);
+	assert_int_not_equal(world.vms[1].why.hold, WSR_HOLD_NO_FREE);
+	assert_false(world.host.waits);
+	assert_false(world.host.unmet);
+}
+
 /* The host knows better what is the coldest of those that all need theirs. */
 static void test_swap_before_deficit(void **state)
 {
@@ -889,22 +908,54 @@ static void test_swap_before_deficit(void **state)
 /* Others' memory does not go to swap space because of its word. */
 static void test_liar_and_swap(void **state)
 {
-	double desired[2];
+	(void)state;
+	/* Also if all say that they need all that they may have */
+	for (int all = 0; all <= 1; all++) {
+		double desired[2];
+
+		for (int swap = 0; swap <= 1; swap++) {
+			struct world world;
+
+			start_with_needy(&world, 0);
+			world.host.total_bytes = 4 * GIB;
+			world.vm_configs[0].trusted = false;
+			world.vm_configs[1].min_bytes = 1.9 * GIB;
+			if (all) {
+				world.vm_configs[0].max_bytes = 3.9 * GIB;
+				world.vm_configs[1].max_bytes = 1.9 * GIB;
+			}
+			world.host.swap_bytes = swap * 3 * GIB;
+			plan(&world);
+			desired[swap] = world.vms[0].why.desired;
+			assert_int_equal(world.vms[0].why.reason, WSR_DEFICIT);
+		}
+		assert_int_equal(desired[0], desired[1]);
+	}
+}
+
+/* Nor because others may keep what they do not need, if it gets no more */
+static void test_liar_makes_no_swap(void **state)
+{
+	struct report_node node;
+	struct world world;
 
 	(void)state;
-	for (int swap = 0; swap <= 1; swap++) {
-		struct world world;
-
-		start_with_needy(&world, 0);
-		world.host.total_bytes = 4 * GIB;
-		world.vm_configs[0].trusted = false;
-		world.vm_configs[1].min_bytes = 1.9 * GIB;
-		world.host.swap_bytes = swap * 3 * GIB;
-		plan(&world);
-		desired[swap] = world.vms[0].why.desired;
-		assert_int_equal(world.vms[0].why.reason, WSR_DEFICIT);
+	start_world(&world, 4 * GIB);
+	world.host.swap_bytes = 3 * GIB;
+	for (int i = 0; i < 2; i++) {
+		add_known_vm(&world, 4 * GIB, 4 * GIB);
+		node = make_report(&world.vms[i], i ? 0.5 * GIB : 3.9 * GIB,
+				   i ? 3 * GIB : 0);
+		node.swap_free_bytes = 4 * GIB;
+		report(&world, i, &node);
 	}
-	assert_int_equal(desired[0], desired[1]);
+	world.vm_configs[0].trusted = false;
+	plan(&world);
+	assert_true(world.host.deficit_bytes > 0.5 * GIB);
+	assert_true(world.vms[1].why.desired >= world.vms[1].why.slo_floor);
+	assert_true(world.vms[1].why.desired < GIB);
+	assert_true(world.vms[0].why.desired > 2.5 * GIB);
+	assert_true(world.host.used_swap_bytes < MIB);
 }
 
 /* With enough memory, host swap changes nothing. */
@@ -1281,8 +1332,10 @@ int main(void)
 		cmocka_unit_test(test_swapped_is_not_taken_twice),
 		cmocka_unit_test(test_swapped_of_containers),
 		cmocka_unit_test(test_swap_is_a_limit),
+		cmocka_unit_test(test_more_is_swapped_than_may),
 		cmocka_unit_test(test_swap_before_deficit),
 		cmocka_unit_test(test_liar_and_swap),
+		cmocka_unit_test(test_liar_makes_no_swap),
 		cmocka_unit_test(test_swap_is_no_hurry),
 		cmocka_unit_test(test_pressure_is_over),
 		cmocka_unit_test(test_liar_all_cold),
