@@ -430,6 +430,11 @@ static void test_idle(void **state)
 					ESTIMATE_IDLE), ESTIMATE_IDLE);
 	assert_int_equal(guest.free_bytes, 112 * MIB);
 	assert_int_equal(older(&guest, 2000), 200 * MIB);
+	assert_false(guest.warming_up);
+	/* Ages that are not known yet are not known by that. */
+	node.warming_up = true;
+	estimate_guest(&guest, 512 * MIB, NULL, &node, ESTIMATE_IDLE);
+	assert_true(guest.warming_up);
 
 	/* Nothing is known of most of it. */
 	assert_int_equal(estimate_idle(idle_text(200), &node, &facts), -1);

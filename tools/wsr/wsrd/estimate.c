@@ -499,6 +499,7 @@ enum estimate_source estimate_guest(struct report_node *node, uint64_t actual,
 	if (group) {
 		*node = (struct report_node) { .node_id = REPORT_ALL_NODES };
 		take_ages(node, group, used, caches);
+		node->warming_up = group->warming_up;
 	} else {
 		estimate_stat(&(struct memory_stat) {
 			.swap_backed = used - caches,
