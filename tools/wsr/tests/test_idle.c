@@ -3,13 +3,21 @@
  * Sampling of idle pages: where the memory of a VM is, which pages are looked
  * at, and what is made of what was seen. Prints TAP.
  */
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/magic.h>
 
 #include <cmocka.h>
 
@@ -209,6 +217,136 @@ static void test_large(void **state)
 	assert_int_equal(text[strlen(text) - 1], '\n');
 }
 
+/* ---- A process with 16 MiB of shared memory, nothing of it in memory ---- */
+
+#define SHARED_MIB	16
+
+static const char * const directories[] = {
+	"/proc", "/proc/42", "/proc/42/map_files", "/sys", "/sys/kernel",
+	"/sys/kernel/mm", "/sys/kernel/mm/page_idle",
+};
+
+static void make_file(const char *root, const char *name, const char *text,
+		      off_t size)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s%s", root, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+}
+
+/* The memory's file, in which nothing is a hole. */
+static int make_memory(const char *root)
+{
+	static char data[1 << 20];
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/proc/42/map_files/10000000-11000000",
+		 root);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	memset(data, 1, sizeof(data));
+	for (int i = 0; i < SHARED_MIB; i++)
+		assert_int_equal(write(fd, data, sizeof(data)), sizeof(data));
+	return fd;
+}
+
+/* Return: false if there is no tmpfs to make it in */
+static bool make_root(char *root)
+{
+	static const char line[] =
+		"10000000-11000000 rw-s 00000000 00:01 7 /memfd:ram (deleted)\n";
+	struct statfs status;
+	char path[256];
+
+	strcpy(root, "/dev/shm/wsr-idle-XXXXXX");
+	if (statfs("/dev/shm", &status) || status.f_type != TMPFS_MAGIC ||
+	    !mkdtemp(root))
+		return false;
+	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++) {
+		snprintf(path, sizeof(path), "%s%s", root, directories[i]);
+		assert_int_equal(mkdir(path, 0700), 0);
+	}
+	make_file(root, "/proc/42/maps", line, strlen(line));
+	make_file(root, "/proc/42/pagemap", "", 0x11000000 / PAGE * 8);
+	make_file(root, "/proc/kpageflags", "", 0);
+	make_file(root, "/sys/kernel/mm/page_idle/bitmap", "", 0);
+	return true;
+}
+
+static void remove_root(const char *root)
+{
+	char command[300];
+
+	snprintf(command, sizeof(command), "rm -r %s", root);
+	assert_int_equal(system(command), 0);
+}
+
+/* Who has a lease on a file has those wait who open it: 45 s each time. */
+static void test_lease(void **state)
+{
+	struct timespec before, after;
+	struct idle_kernel kernel;
+	char root[64], text[IDLE_TEXT];
+	struct idle_vm *vm;
+	int memory;
+
+	(void)state;
+	if (!make_root(root))
+		skip();
+	memory = make_memory(root);
+	assert_int_equal(idle_open(&kernel, root), 0);
+	vm = idle_vm_new(&kernel, 42, SHARED_MIB * MIB);
+	assert_non_null(vm);
+	assert_int_equal(idle_vm_look(vm, text), 0);
+	assert_int_equal(value(text, "swapped "), SHARED_MIB);
+
+	signal(SIGIO, SIG_IGN);
+	assert_int_equal(fcntl(memory, F_SETLEASE, F_WRLCK), 0);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(idle_vm_look(vm, text), 0);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	assert_true(after.tv_sec - before.tv_sec < 10);
+	idle_vm_free(vm);
+	idle_close(&kernel);
+	close(memory);
+	remove_root(root);
+}
+
+/* Another process has got its number. */
+static void test_same_number(void **state)
+{
+	struct idle_kernel kernel;
+	char root[64], from[128], to[128], text[IDLE_TEXT];
+	struct idle_vm *vm;
+
+	(void)state;
+	if (!make_root(root))
+		skip();
+	assert_int_equal(idle_open(&kernel, root), 0);
+	vm = idle_vm_new(&kernel, 42, SHARED_MIB * MIB);
+	assert_non_null(vm);
+	snprintf(from, sizeof(from), "%s/proc/42", root);
+	snprintf(to, sizeof(to), "%s/proc/41", root);
+	assert_int_equal(rename(from, to), 0);
+	assert_int_equal(mkdir(from, 0700), 0);
+	strcat(from, "/map_files");
+	assert_int_equal(mkdir(from, 0700), 0);
+	close(make_memory(root));
+	assert_int_equal(idle_vm_look(vm, text), 0);
+	assert_int_equal(value(text, "swapped "), 0);
+	assert_int_equal(value(text, "empty "), SHARED_MIB);
+	idle_vm_free(vm);
+	idle_close(&kernel);
+	remove_root(root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +356,8 @@ int main(void)
 		cmocka_unit_test(test_ages),
 		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_lease),
+		cmocka_unit_test(test_same_number),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -281,12 +281,13 @@ void idle_close(struct idle_kernel *kernel)
 
 /**
  * struct idle_vm - one process
- * @maps, @pagemap: open: they stay those of this very process
+ * @process, @maps, @pagemap: open: they stay those of this very process
  */
 struct idle_vm {
 	const struct idle_kernel *kernel;
 	pid_t pid;
 	uint64_t size_bytes;
+	int process;
 	int maps;
 	int pagemap;
 	uint64_t random;
@@ -295,13 +296,18 @@ struct idle_vm {
 	struct idle_samples samples;
 };
 
-static int open_of_process(const struct idle_kernel *kernel, pid_t pid,
-			   const char *name)
+static int open_process(const struct idle_kernel *kernel, pid_t pid)
 {
-	char path[128];
+	char path[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	return open_below(kernel->root, path, O_RDONLY);
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	return open_below(kernel->root, path, O_PATH | O_DIRECTORY);
+}
+
+/* Its files are its own: nothing that it has done to them may stop us. */
+static int open_of_process(const struct idle_vm *vm, const char *name)
+{
+	return openat(vm->process, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 }
 
 struct idle_vm *idle_vm_new(const struct idle_kernel *kernel, pid_t pid,
@@ -316,10 +322,13 @@ struct idle_vm *idle_vm_new(const struct idle_kernel *kernel, pid_t pid,
 	vm->pid = pid;
 	vm->size_bytes = size_bytes;
 	vm->random = ((uint64_t)pid << 32 ^ now_ms()) | 1;
+	vm->maps = -1;
 	vm->pagemap = -1;
-	vm->maps = open_of_process(kernel, pid, "maps");
+	vm->process = open_process(kernel, pid);
+	if (vm->process >= 0)
+		vm->maps = open_of_process(vm, "maps");
 	if (vm->maps >= 0)
-		vm->pagemap = open_of_process(kernel, pid, "pagemap");
+		vm->pagemap = open_of_process(vm, "pagemap");
 	if (vm->pagemap < 0) {
 		error = errno;
 		idle_vm_free(vm);
@@ -333,6 +342,8 @@ void idle_vm_free(struct idle_vm *vm)
 {
 	if (!vm)
 		return;
+	if (vm->process >= 0)
+		close(vm->process);
 	if (vm->maps >= 0)
 		close(vm->maps);
 	if (vm->pagemap >= 0)
@@ -432,7 +443,7 @@ static int open_shared(const struct idle_vm *vm,
 
 	snprintf(name, sizeof(name), "map_files/%" PRIx64 "-%" PRIx64,
 		 region->start, region->start + region->bytes);
-	fd = open_of_process(vm->kernel, vm->pid, name);
+	fd = open_of_process(vm, name);
 	/* Others do not tell where they have holes. */
 	if (fd >= 0 && (fstatfs(fd, &status) ||
 			status.f_type != TMPFS_MAGIC)) {
