@@ -14,9 +14,8 @@ import threading
 import time
 
 MIB = 1 << 20
-GREETING = json.dumps({"QMP": {"version": {
-    "qemu": {"micro": 0, "minor": 2, "major": 11}, "package": ""},
-    "capabilities": ["oob"]}}).encode() + b"\r\n"
+GREETING = {"version": {"qemu": {"micro": 0, "minor": 2, "major": 11},
+                        "package": ""}, "capabilities": ["oob"]}
 DEVICE = "/machine/peripheral/balloon0"
 
 
@@ -48,6 +47,7 @@ class Guest:
         self.migration = None           # status, as in query-migrate
         self.interval = None            # seconds between unasked reports
         self.bounds = [1000, 5000, 15000, 60000, 300000, 1800000]
+        self.greeting = GREETING
         self.request_id = 0
         self.sequence = 0
         self.commands = []              # (time, name, arguments)
@@ -169,7 +169,7 @@ class Guest:
             return
         self.writer = writer
         self.connections += 1
-        writer.write(GREETING)
+        writer.write(json.dumps({"QMP": self.greeting}).encode() + b"\r\n")
         reports = asyncio.ensure_future(self._reports())
         try:
             while line := await reader.readline():

@@ -15,7 +15,7 @@ import tempfile
 import threading
 
 import test_wsrd
-from fleet import MIB, Fleet
+from fleet import GREETING, MIB, Fleet
 from test_wsrd import QUICK, Daemon, check, wait_for, wsrctl
 
 PAGE = 4096
@@ -208,6 +208,30 @@ def test_processes():
         daemon.kill()
         wait_for(lambda: not pathlib.Path(f"/proc/{sampler}").exists(),
                  "end of the child")
+
+
+def test_process_of_others():
+    """A proxy tells the process of QEMU, but a QEMU can't name another one."""
+    with setup(memory="4G", feature=False, greeting={**GREETING, "pid": 1},
+               statistics={"stat-total-memory": 1536 * MIB,
+                           "stat-free-memory": 400 * MIB,
+                           "stat-disk-caches": 300 * MIB}) as \
+            (_, guest, daemon):
+        wait_for(lambda: "process 1: no idle pages" in daemon.messages(),
+                 "the process that was told")
+        if os.geteuid():
+            return
+        guest.stop()
+        wait_for(lambda: "vm0: gone" in daemon.messages(), "end of the guest")
+        # Who listens is noted, not who has made the socket.
+        os.chmod(os.path.dirname(guest.path), 0o777)
+        os.seteuid(65534)
+        try:
+            guest.start()
+        finally:
+            os.seteuid(0)
+        wait_for(lambda: (daemon.vm("vm0") or {}).get("source") ==
+                 "idle-pages", "ages of its own pages")
 
 
 def test_memory_is_not_found():

@@ -76,13 +76,20 @@ static void watch(struct vm *vm)
 	vm->io_events = event.events;
 }
 
-static pid_t peer_pid(int fd)
+/*
+ * The process of QEMU. A proxy tells it, but only root's and our own: a QEMU must
+ * not make us look at others.
+ */
+static pid_t find_pid(const struct qmp *qmp)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+	if (getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
 		return 0;
+	if (qmp->pid > 0 && qmp->pid <= INT_MAX &&
+	    (!peer.uid || peer.uid == geteuid()))
+		return qmp->pid;
 	return peer.pid;
 }
 
@@ -168,8 +175,7 @@ static void on_ready(struct guest *guest)
 
 	vm->has_reports = guest->step == STEP_RUN;
 	vm->gone = false;
-	vm->pid = guest->qmp.pid > 0 && guest->qmp.pid <= INT_MAX ?
-		  guest->qmp.pid : peer_pid(guest->qmp.fd);
+	vm->pid = find_pid(&guest->qmp);
 	if (*guest->device)
 		vm->deflate_id = guest_qom_get(guest, "deflate-on-oom",
 					       monotonic_ms());
