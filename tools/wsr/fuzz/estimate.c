@@ -57,6 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 3:
 		estimate_parse_psi(text);
 		estimate_parse_number(text, &number);
+		estimate_swapped(text, size);
 		break;
 	case 4:
 		if (!estimate_idle(text, &node, &facts)) {

@@ -444,6 +444,26 @@ static void test_idle(void **state)
 	assert_int_equal(estimate_idle("total 1\n\n", &node, &facts), -1);
 }
 
+static void test_swapped(void **state)
+{
+	static const char status[] =
+		"Name:\tqemu-system-x86\nVmRSS:\t  700000 kB\n"
+		"RssAnon:\t  102400 kB\nRssFile:\t    2048 kB\n"
+		"RssShmem:\t  614400 kB\nVmSwap:\t    4096 kB\nThreads:\t5\n";
+
+	(void)state;
+	assert_int_equal(estimate_swapped("", 0), 0);
+	assert_int_equal(estimate_swapped(status, 0), 4 * MIB);
+	/* Private memory that was read again is in swap space as well. */
+	assert_int_equal(estimate_swapped(status, 100 * MIB), 4 * MIB);
+	/* Its guest's memory is shared. */
+	assert_int_equal(estimate_swapped(status, 2100 * MIB), 2000 * MIB);
+	assert_int_equal(estimate_swapped("", 3 * MIB), 3 * MIB);
+	assert_int_equal(estimate_swapped("VmSwap:\t-1 kB\n", 0), 0);
+	assert_int_equal(estimate_swapped("VmSwap:\t18446744073709551615 kB\n",
+					  UINT64_MAX), UINT64_C(1) << 50);
+}
+
 static void test_check(void **state)
 {
 	(void)state;
@@ -467,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_guest_of_statistics),
 		cmocka_unit_test(test_guest_with_ages),
 		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_swapped),
 		cmocka_unit_test(test_check),
 	};
 

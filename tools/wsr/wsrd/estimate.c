@@ -106,6 +106,34 @@ static uint64_t value_of(const char *text, const char *key, bool *found)
 	return 0;
 }
 
+/* Of a line "VmSwap:	     1 kB", in bytes; or 0 */
+static uint64_t status_bytes(const char *status, const char *key)
+{
+	size_t len = strlen(key);
+	uint64_t kib;
+
+	for (; status; status = next_line(status)) {
+		if (strncmp(status, key, len))
+			continue;
+		status += len;
+		status += strspn(status, " \t");
+		if (take_number(&status, &kib))
+			return 0;
+		return kib < MAX_BYTES / 1024 ? kib * 1024 : MAX_BYTES;
+	}
+	return 0;
+}
+
+uint64_t estimate_swapped(const char *status, uint64_t group)
+{
+	uint64_t private = status_bytes(status, "VmSwap:");
+	uint64_t again = status_bytes(status, "RssAnon:");
+
+	group = bounded(group);
+	group -= again < group ? again : group;
+	return group > private ? group : private;
+}
+
 int estimate_parse_stat(const char *text, uint64_t page_size,
 			struct memory_stat *stat)
 {

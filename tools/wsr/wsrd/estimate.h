@@ -70,6 +70,16 @@ double estimate_parse_psi(const char *text);
 /** estimate_parse_number - of one line; "max" is UINT64_MAX. Return: 0 or -1 */
 int estimate_parse_number(const char *text, uint64_t *number);
 
+/**
+ * estimate_swapped - what the host has swapped out of a process
+ * @status:	text of /proc/PID/status
+ * @group:	memory.swap.current of its control group, if it has one, else 0
+ *
+ * The kernel counts that of private memory only. The rest is what its group has
+ * in swap space beside that, but for what was read again and still is there.
+ */
+uint64_t estimate_swapped(const char *status, uint64_t group);
+
 /** estimate_bound_ms - bound @i of ours, 0 to ESTIMATE_BOUNDS - 1 */
 uint64_t estimate_bound_ms(unsigned int i);
 

@@ -737,12 +737,9 @@ static uint64_t used_bytes(const struct manager *manager,
 static uint64_t swapped_bytes(const struct managed *managed)
 {
 	const struct cgroup *group = managed->group;
-	uint64_t bytes = vm_swapped(managed->vm);
 
-	/* Containers, and memory that QEMU shares; with what was read again. */
-	if (!bytes && group && group->present)
-		bytes = group->swapped;
-	return bytes;
+	return vm_swapped(managed->vm,
+			  group && group->present ? group->swapped : 0);
 }
 
 static void read_meminfo(char *text, size_t size)

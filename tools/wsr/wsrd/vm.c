@@ -111,25 +111,22 @@ uint64_t vm_rss(const struct vm *vm)
 	return found == 2 ? resident * sysconf(_SC_PAGESIZE) : 0;
 }
 
-uint64_t vm_swapped(const struct vm *vm)
+uint64_t vm_swapped(const struct vm *vm, uint64_t group_bytes)
 {
-	static const char name[] = "VmSwap:";
-	unsigned long long kib = 0;
-	char path[64], line[128];
+	char path[64], status[4096] = "";
+	size_t len;
 	FILE *file;
 
-	if (vm->pid <= 0)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)vm->pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	while (!kib && fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, name, strlen(name)))
-			kib = strtoull(line + strlen(name), NULL, 10);
+	if (vm->pid > 0) {
+		snprintf(path, sizeof(path), "/proc/%d/status", (int)vm->pid);
+		file = fopen(path, "re");
+		if (file) {
+			len = fread(status, 1, sizeof(status) - 1, file);
+			status[len] = '\0';
+			fclose(file);
+		}
 	}
-	fclose(file);
-	return kib << 10;
+	return estimate_swapped(status, group_bytes);
 }
 
 /* All that can be had of a guest without reports */

@@ -140,10 +140,9 @@ uint64_t vm_rss(const struct vm *vm);
 
 /**
  * vm_swapped - what the host has swapped out of its QEMU, 0: not known
- *
- * Without shared memory, of which the kernel does not count that.
+ * @group_bytes: memory.swap.current of its control group, 0: it has none
  */
-uint64_t vm_swapped(const struct vm *vm);
+uint64_t vm_swapped(const struct vm *vm, uint64_t group_bytes);
 
 /** monotonic_ms - of the clock of all times in wsrd */
 int64_t monotonic_ms(void);
