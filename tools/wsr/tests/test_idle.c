@@ -12,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -220,6 +222,7 @@ static void test_large(void **state)
 /* ---- A process with 16 MiB of shared memory, nothing of it in memory ---- */
 
 #define SHARED_MIB	16
+#define MANY		50
 
 static const char * const directories[] = {
 	"/proc", "/proc/42", "/proc/42/map_files", "/sys", "/sys/kernel",
@@ -347,6 +350,54 @@ static void test_same_number(void **state)
 	remove_root(root);
 }
 
+/* Nobody waits because looks at others are due again before they have ended. */
+static void test_many(void **state)
+{
+	bool seen[MANY] = { false };
+	char root[64], link[128], text[IDLE_TEXT];
+	struct idle_kernel kernel;
+	int sockets[2], number;
+	pid_t pid;
+
+	(void)state;
+	if (!make_root(root))
+		skip();
+	assert_int_equal(idle_open(&kernel, root), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+	for (int i = 0; i < MANY; i++) {
+		struct idle_request request = {
+			.pid = 42 + i, .interval_ms = 1,
+			.size_bytes = SHARED_MIB * MIB,
+		};
+
+		snprintf(link, sizeof(link), "%s/proc/%d", root, 42 + i);
+		assert_true(!i || !symlink("42", link));
+		assert_int_equal(send(sockets[0], &request, sizeof(request), 0),
+				 sizeof(request));
+	}
+	pid = fork();
+	if (!pid) {
+		close(sockets[0]);
+		idle_serve(&kernel, sockets[1]);
+	}
+	close(sockets[1]);
+	for (int i = 0; i < MANY; i++) {
+		ssize_t len = recv(sockets[0], text, sizeof(text) - 1, 0);
+
+		assert_true(len > 0);
+		text[len] = '\0';
+		assert_int_equal(sscanf(text, "pid %d\n", &number), 1);
+		assert_in_range(number, 42, 42 + MANY - 1);
+		assert_false(seen[number - 42]);
+		seen[number - 42] = true;
+	}
+	/* It ends when nobody listens. */
+	close(sockets[0]);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	idle_close(&kernel);
+	remove_root(root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_lease),
 		cmocka_unit_test(test_same_number),
+		cmocka_unit_test(test_many),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -631,6 +631,24 @@ static int look_at_due(void)
 	return next > 0 ? next : 0;
 }
 
+/*
+ * All that are there: a look at all VMs can take longer than their interval.
+ *
+ * Return: false when wsrd is gone
+ */
+static bool take_requests(void)
+{
+	struct idle_request request;
+	ssize_t len;
+
+	while ((len = recv(child.socket, &request, sizeof(request),
+			   MSG_DONTWAIT)) > 0) {
+		if (len == sizeof(request))
+			take_request(&request);
+	}
+	return len < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 void idle_serve(const struct idle_kernel *kernel, int socket)
 {
 	struct pollfd wait = { .fd = socket, .events = POLLIN };
@@ -641,15 +659,7 @@ void idle_serve(const struct idle_kernel *kernel, int socket)
 	if (nice(NICE) < 0)
 		errno = 0;
 	for (;;) {
-		struct idle_request request;
-		ssize_t len;
-
-		if (poll(&wait, 1, look_at_due()) <= 0)
-			continue;
-		len = recv(socket, &request, sizeof(request), MSG_DONTWAIT);
-		if (!len || (len < 0 && errno != EAGAIN && errno != EINTR))
+		if (poll(&wait, 1, look_at_due()) > 0 && !take_requests())
 			_exit(0);
-		if (len == sizeof(request))
-			take_request(&request);
 	}
 }
