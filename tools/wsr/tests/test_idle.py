@@ -9,6 +9,7 @@ DIRECTORY has the programs. Prints TAP.
 import contextlib
 import os
 import pathlib
+import signal
 import struct
 import sys
 import tempfile
@@ -208,6 +209,22 @@ def test_processes():
         daemon.kill()
         wait_for(lambda: not pathlib.Path(f"/proc/{sampler}").exists(),
                  "end of the child")
+
+
+def test_child_is_killed():
+    """Until the configuration is read again there are no ages."""
+    with setup(feature=False) as (_, _guest, daemon):
+        wait_for(lambda: since(daemon) > 1, "time")
+        (helper, _), = children(daemon.process.pid)
+        (sampler, _), = children(helper)
+        os.kill(sampler, signal.SIGKILL)
+        wait_for(lambda: "until wsrd reads its configuration again" in
+                 daemon.messages(), "message")
+        wait_for(lambda: not since(daemon), "end of old numbers")
+        daemon.reload()
+        wait_for(lambda: 0 < since(daemon) < 3, "samples of the new child")
+        (other, _), = children(helper)
+        check(other != sampler, "the same child")
 
 
 def test_process_of_others():

@@ -55,7 +55,7 @@ static int on_text(sd_event_source *source, int fd, uint32_t revents, void *arg)
 		}
 		if (len < 0 && (errno == EAGAIN || errno == EINTR))
 			return 0;
-		log_message(LOG_WARNING, "the process that samples idle pages has ended: there are no ages of it until wsrd is started again");
+		log_message(LOG_WARNING, "the process that samples idle pages has ended: there are no ages of it until wsrd reads its configuration again");
 		end(client);
 		return 0;
 	}
