@@ -213,6 +213,8 @@ int virConnectIsAlive(virConnectPtr connection)
 {
 	bool alive;
 
+	/* Each function of the library begins with this. */
+	last_error.code = 0;
 	pthread_mutex_lock(&connection->lock);
 	alive = connection->alive;
 	pthread_mutex_unlock(&connection->lock);

@@ -160,10 +160,11 @@ static bool serve(struct session *session, virConnectPtr connection,
 	else if (set_balloon(session, domain, bytes) >= 0)
 		line = line_answer(request);
 	if (!line) {
-		if (virConnectIsAlive(connection) != 1)
-			return false;
+		/* The next call forgets it. */
 		snprintf(description, sizeof(description), "libvirt: %s",
 			 virGetLastErrorMessage());
+		if (virConnectIsAlive(connection) != 1)
+			return false;
 		line = line_error(request, CLASS_GENERIC, description);
 	}
 	tell(session, line);
