@@ -542,6 +542,48 @@ def test_domains_come_and_go():
         check("return" in host.connect("vm1").command("query-name"), "vm1")
 
 
+def test_commands_of_the_past():
+    """What was sent to a QEMU that has gone is not for the next one."""
+    with setup(12) as host:
+        stuck = [host.connect(f"vm{i}") for i in range(1, 11)]
+        domain = host.domains["vm0"]
+        for leaves, hung in ((False, 1), (True, 1), (False, 10)):
+            # With as many calls as there may be, not even the first is made.
+            client = host.connect()
+            domain.memory.clear()
+            host.libvirt.waits.clear()
+            hang = [domain] if hung == 1 else \
+                [host.domains[f"vm{i}"] for i in range(1, 11)]
+            for other in hang:
+                other.goes_on.clear()
+            if hung > 1:
+                for other in stuck:
+                    other.send({"execute": "query-status"})
+                wait_for(lambda: len(host.libvirt.waits) == hung, "calls")
+            for value in (300, 400, 500):
+                client.send({"execute": "balloon",
+                             "arguments": {"value": value * MIB}})
+            if hung == 1:
+                wait_for(lambda: host.libvirt.waits, "the first one")
+            if leaves:
+                client.close()
+            there = host.messages().count("vm0: there")
+            domain.id = host.libvirt.next_id()
+            host.libvirt.lifecycle(domain)
+            wait_for(lambda: host.messages().count("vm0: there") > there,
+                     "the next one")
+            for other in hang:
+                other.goes_on.set()
+            again = host.connect()
+            check("return" in again.command("query-name"), "the next one")
+            again.close()
+            wait_for(lambda: len(host.libvirt.connections) == 1 + len(stuck),
+                     "the end of both")
+            check(len(domain.memory) == (hung == 1), domain.memory)
+        for other in stuck:
+            check("return" in other.answer(), "no answer")
+
+
 def test_names():
     """Names that are none for a file"""
     with setup(1) as host:

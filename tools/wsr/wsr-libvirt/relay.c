@@ -380,6 +380,7 @@ static void domain_free(struct domain *domain)
 	}
 	if (client) {
 		client->domain = NULL;
+		session_cancel(client->session);
 		client_close(client);
 	}
 	free(domain->running.name);

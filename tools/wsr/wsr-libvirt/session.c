@@ -34,6 +34,7 @@ struct session {
 	pthread_cond_t changed;
 	struct json_object *requests;	/* an array */
 	bool closed;
+	bool cancelled;
 };
 
 /* Takes @line over. */
@@ -50,14 +51,15 @@ static void tell(struct session *session, char *line)
 	mailbox_post(session->mailbox, note);
 }
 
-static bool is_closed(struct session *session)
+/* @closed or @cancelled */
+static bool is_set(struct session *session, const bool *flag)
 {
-	bool closed;
+	bool set;
 
 	pthread_mutex_lock(&session->lock);
-	closed = session->closed;
+	set = *flag;
 	pthread_mutex_unlock(&session->lock);
-	return closed;
+	return set;
 }
 
 /* Return the next command, NULL if no more will come. */
@@ -68,7 +70,8 @@ static struct json_object *next_request(struct session *session)
 	pthread_mutex_lock(&session->lock);
 	while (!json_object_array_length(session->requests) && !session->closed)
 		pthread_cond_wait(&session->changed, &session->lock);
-	if (json_object_array_length(session->requests)) {
+	if (json_object_array_length(session->requests) &&
+	    !session->cancelled) {
 		request = json_object_get(
 			json_object_array_get_idx(session->requests, 0));
 		json_object_array_del_idx(session->requests, 0, 1);
@@ -87,7 +90,7 @@ static bool try_again(struct session *session)
 	const virError *error = virGetLastError();
 
 	if (!error || error->code != VIR_ERR_OPERATION_TIMEOUT ||
-	    is_closed(session))
+	    is_set(session, &session->closed))
 		return false;
 	/* libvirt has waited for 30 s already; let others have its worker. */
 	sleep(BUSY_S);
@@ -103,8 +106,10 @@ static int set_balloon(struct session *session, virDomainPtr domain,
 
 	do {
 		call = calls_begin();
-		result = virDomainSetMemoryFlags(domain, (bytes + 1023) / 1024,
-						 VIR_DOMAIN_AFFECT_LIVE);
+		/* That may have taken long. */
+		result = is_set(session, &session->cancelled) ? -1 :
+			virDomainSetMemoryFlags(domain, (bytes + 1023) / 1024,
+						VIR_DOMAIN_AFFECT_LIVE);
 		calls_end(call);
 	} while (result < 0 && try_again(session));
 	return result;
@@ -120,8 +125,8 @@ static char *ask(struct session *session, virDomainPtr domain,
 
 	do {
 		call = calls_begin();
-		result = virDomainQemuMonitorCommand(domain, command, &reply,
-						     0);
+		result = is_set(session, &session->cancelled) ? -1 :
+			virDomainQemuMonitorCommand(domain, command, &reply, 0);
 		calls_end(call);
 	} while (result < 0 && try_again(session));
 	return result < 0 ? NULL : reply;
@@ -287,6 +292,15 @@ void session_close(struct session *session)
 {
 	pthread_mutex_lock(&session->lock);
 	session->closed = true;
+	pthread_cond_signal(&session->changed);
+	pthread_mutex_unlock(&session->lock);
+}
+
+void session_cancel(struct session *session)
+{
+	pthread_mutex_lock(&session->lock);
+	session->closed = true;
+	session->cancelled = true;
 	pthread_cond_signal(&session->changed);
 	pthread_mutex_unlock(&session->lock);
 }

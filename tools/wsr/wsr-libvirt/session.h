@@ -41,6 +41,13 @@ void session_submit(struct session *session, struct json_object *request);
  */
 void session_close(struct session *session);
 
+/**
+ * session_cancel - the domain has stopped
+ *
+ * What was submitted is not for the one that may be started with its UUID.
+ */
+void session_cancel(struct session *session);
+
 /** session_free - after NOTE_ENDED */
 void session_free(struct session *session);
 
