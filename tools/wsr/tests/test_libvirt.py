@@ -506,6 +506,35 @@ def test_many_hung_domains():
             check("return" in client.answer(), "no answer")
 
 
+def test_who_waits_sleeps():
+    """A call that ends wakes the next one, not all; and nobody is left out."""
+    nr, each = 60, 20
+    with setup(nr) as host:
+        for domain in host.domains.values():
+            domain.qemu = lambda _: {"return": {}}
+        clients = [host.connect(name) for name in host.domains]
+
+        def switches():
+            tasks = pathlib.Path(f"/proc/{host.process.pid}/task").iterdir()
+            return sum(int(line.split()[1]) for task in tasks for line in
+                       (task / "status").read_text().splitlines()
+                       if line.startswith("voluntary_ctxt_switches"))
+
+        before = switches()
+        host.libvirt.waits.clear()
+        for client in clients:
+            client.send(b'{"execute": "query-name"}\n' * each)
+        for client in clients:
+            for _ in range(each):
+                check("return" in client.answer(), "no answer")
+        woken = (switches() - before) / (nr * each)
+        names = [name for _, name in host.libvirt.waits]
+        late = max(names.index(name) for name in host.domains)
+        check(woken < 15, f"{woken:.0f} switches for each call")
+        check(late < nr * each / 2, f"a first answer after {late} others")
+    return f"{woken:.1f} switches for each call"
+
+
 def test_busy_domain():
     """A job of libvirt's makes it silent; then it goes on."""
     with setup(1) as host:

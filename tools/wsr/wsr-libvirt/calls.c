@@ -17,9 +17,15 @@
 #define MAX_CALLS	10	/* half of libvirtd's max_workers */
 #define SOON_MS		200	/* a QEMU that is well needs 2 ms */
 
+struct waiter {
+	struct waiter *next;
+	pthread_cond_t wake;
+};
+
 static struct {
 	pthread_mutex_t lock;	/* of all */
-	pthread_cond_t changed;
+	struct waiter *first;	/* the only one that is woken */
+	struct waiter **last;
 	unsigned int nr;	/* that were not answered */
 	uint64_t newest;
 	bool newest_open;
@@ -27,7 +33,7 @@ static struct {
 	bool told;		/* that too many hang */
 } calls = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
-	.changed = PTHREAD_COND_INITIALIZER,
+	.last = &calls.first,
 };
 
 static bool is_past(const struct timespec *when)
@@ -47,22 +53,43 @@ static void complain(void)
 	calls.told = true;
 }
 
-uint64_t calls_begin(void)
+/* With the lock; until it is the turn of @self and a call may be made */
+static void wait_for_turn(struct waiter *self)
 {
-	uint64_t call;
-
-	pthread_mutex_lock(&calls.lock);
+	while (calls.first != self)
+		pthread_cond_wait(&self->wake, &calls.lock);
 	while (calls.nr >= MAX_CALLS || calls.newest_open) {
 		if (!is_past(&calls.soon)) {
-			pthread_cond_clockwait(&calls.changed, &calls.lock,
+			pthread_cond_clockwait(&self->wake, &calls.lock,
 					       CLOCK_MONOTONIC, &calls.soon);
 		} else if (calls.nr >= MAX_CALLS) {
 			complain();
-			pthread_cond_wait(&calls.changed, &calls.lock);
+			pthread_cond_wait(&self->wake, &calls.lock);
 		} else {
 			break;
 		}
 	}
+}
+
+static void wake_first(void)
+{
+	if (calls.first)
+		pthread_cond_signal(&calls.first->wake);
+}
+
+uint64_t calls_begin(void)
+{
+	struct waiter self = { .wake = PTHREAD_COND_INITIALIZER };
+	uint64_t call;
+
+	pthread_mutex_lock(&calls.lock);
+	*calls.last = &self;
+	calls.last = &self.next;
+	wait_for_turn(&self);
+	calls.first = self.next;
+	if (!calls.first)
+		calls.last = &calls.first;
+	wake_first();
 	call = ++calls.newest;
 	calls.newest_open = true;
 	clock_gettime(CLOCK_MONOTONIC, &calls.soon);
@@ -83,7 +110,6 @@ void calls_end(uint64_t call)
 		calls.told = false;
 	if (call == calls.newest)
 		calls.newest_open = false;
-	/* All: the one that is woken alone may have to wait for the newest. */
-	pthread_cond_broadcast(&calls.changed);
+	wake_first();
 	pthread_mutex_unlock(&calls.lock);
 }

@@ -11,8 +11,9 @@
 /**
  * calls_begin - wait until a call may be made
  *
- * One call is made after the other; one that is not answered soon lets the next
- * one go. So who hangs delays the others once. When too many hang, all wait.
+ * One call is made after the other, in the order of asking; one that is not
+ * answered soon lets the next one go. So who hangs delays the others once. When
+ * too many hang, all wait.
  *
  * Return: for calls_end().
  */
