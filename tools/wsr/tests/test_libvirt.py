@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import socket
 import stat
 import subprocess
@@ -643,6 +644,31 @@ def test_restart_of_libvirt():
         check("QMP" in client.read(), "greeting")
         wait_for(lambda: not (host.sockets / "vm1").exists(), "end of vm1")
         host.connect("vm2").close()
+
+
+def test_no_descriptors():
+    """It waits for some, asleep; it may have all that the system allows."""
+    with setup(3) as host:
+        pid = host.process.pid
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        check(soft == hard, f"{soft} of {hard} descriptors")
+
+        def ticks():
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
+            return sum(map(int, fields.rsplit(")")[1].split()[11:13]))
+
+        first = host.connect()
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))
+        before = ticks()
+        late = host.connect("vm1", greeting=False)
+        other = host.connect("vm2", greeting=False)
+        check(late.silent(2), "a greeting without descriptors")
+        check(ticks() - before < os.sysconf("SC_CLK_TCK") / 2, "it is busy")
+        check(host.messages().count("no client can be") <= 4, "messages")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        check("QMP" in late.read() and "QMP" in other.read(), "greetings")
+        check("return" in first.command("query-name"), "the first one")
 
 
 def test_crash():

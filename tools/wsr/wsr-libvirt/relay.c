@@ -31,6 +31,7 @@
 #define MAX_LINE	(64 << 10)	/* from a client */
 #define MAX_OUT		(4 << 20)	/* that a client did not take */
 #define MAX_WAITING	32		/* commands that QEMU did not answer */
+#define FULL_US		1000000		/* until a client is accepted again */
 #define SUN_PATH_BYTES	sizeof(((struct sockaddr_un *)0)->sun_path)
 
 struct relay;
@@ -68,6 +69,8 @@ struct relay {
 	const struct relay_options *options;
 	struct mailbox *mailbox;
 	int directory_fd;
+	sd_event_source *room;	/* a timer, for as long as @full */
+	bool full;		/* no client can be accepted */
 	bool up;		/* libvirt is there */
 	struct domain *domains;
 };
@@ -286,6 +289,32 @@ static struct client *client_new(struct domain *domain, int fd)
 
 /* Domains */
 
+static int on_room(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct relay *relay = arg;
+
+	(void)source;
+	(void)usec;
+	relay->full = false;
+	for (struct domain *domain = relay->domains; domain;
+	     domain = domain->next)
+		domain_update(domain);
+	return 0;
+}
+
+/* Who waits would wake us again and again. */
+static void pause_listening(struct relay *relay, int error)
+{
+	log_message(LOG_WARNING, "no client can be accepted: %s",
+		    strerror(error));
+	relay->full = true;
+	sd_event_source_set_time_relative(relay->room, FULL_US);
+	sd_event_source_set_enabled(relay->room, SD_EVENT_ONESHOT);
+	for (struct domain *domain = relay->domains; domain;
+	     domain = domain->next)
+		domain_update(domain);
+}
+
 static int on_connect(sd_event_source *source, int fd, uint32_t events,
 		      void *arg)
 {
@@ -294,8 +323,11 @@ static int on_connect(sd_event_source *source, int fd, uint32_t events,
 
 	(void)source;
 	(void)events;
-	if (client_fd < 0)
+	if (client_fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			pause_listening(domain->relay, errno);
 		return 0;
+	}
 	domain->client = client_new(domain, client_fd);
 	if (!domain->client) {
 		log_message(LOG_WARNING, "%s: no memory or no thread for a client",
@@ -306,10 +338,11 @@ static int on_connect(sd_event_source *source, int fd, uint32_t events,
 	return 0;
 }
 
-/* One client at a time, and only if libvirt is there */
+/* One client at a time, and only if libvirt and a descriptor are there */
 static void domain_update(struct domain *domain)
 {
-	bool wanted = domain->relay->up && !domain->client;
+	const struct relay *relay = domain->relay;
+	bool wanted = relay->up && !relay->full && !domain->client;
 
 	sd_event_source_set_enabled(domain->io, wanted ? SD_EVENT_ON :
 						SD_EVENT_OFF);
@@ -588,8 +621,11 @@ struct relay *relay_start(sd_event *event, const struct relay_options *options,
 		return NULL;
 	}
 	clean(relay->directory_fd);
+	/* The timer is made now: it needs a descriptor. */
 	if (sd_event_add_io(event, &relay->io, mailbox->fd, EPOLLIN, on_notes,
-			    relay) < 0) {
+			    relay) < 0 ||
+	    sd_event_add_time_relative(event, &relay->room, CLOCK_MONOTONIC,
+				       FULL_US, 0, on_room, relay) < 0) {
 		snprintf(error, RELAY_ERROR, "the event loop takes no sources");
 		close(relay->directory_fd);
 		free(relay);
@@ -606,6 +642,7 @@ void relay_stop(struct relay *relay)
 		relay->domains = domain->next;
 		domain_free(domain);
 	}
+	sd_event_source_unref(relay->room);
 	sd_event_source_unref(relay->io);
 	close(relay->directory_fd);
 	free(relay);
