@@ -727,6 +727,20 @@ def test_many_commands():
         wait_for(lambda: host.domains["vm0"].memory, "balloon")
 
 
+def test_order():
+    """What is refused is answered when what was sent before is."""
+    with setup(1) as host:
+        client = host.connect()
+        host.domains["vm0"].goes_on.clear()
+        for number, name in enumerate(("query-name", "quit", "qom-get")):
+            client.send({"execute": name, "id": number})
+        check(client.silent(), "an answer before that of a QEMU that hangs")
+        host.domains["vm0"].goes_on.set()
+        answers = [client.answer() for _ in range(3)]
+        check([answer["id"] for answer in answers] == [0, 1, 2] and
+              "return" in answers[0] and "error" in answers[1], answers)
+
+
 def test_who_does_not_read():
     """The answers of one who does not take them are bounded."""
     with setup(1) as host:

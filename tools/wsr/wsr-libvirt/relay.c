@@ -181,7 +181,6 @@ static void negotiate(struct client *client, struct json_object *request)
 static void client_line(struct client *client, const char *line, size_t len)
 {
 	struct json_object *request = qmp_parse(line, len);
-	const char *refused, *class;
 
 	if (!request) {
 		client_say(client, line_error(NULL, CLASS_GENERIC,
@@ -190,12 +189,6 @@ static void client_line(struct client *client, const char *line, size_t len)
 	}
 	if (!client->negotiated) {
 		negotiate(client, request);
-		json_object_put(request);
-		return;
-	}
-	refused = request_refused(request, &class);
-	if (refused) {
-		client_say(client, line_error(request, class, refused));
 		json_object_put(request);
 		return;
 	}

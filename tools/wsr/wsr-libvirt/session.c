@@ -157,10 +157,14 @@ static bool serve(struct session *session, virConnectPtr connection,
 		  virDomainPtr domain, struct json_object *request)
 {
 	char description[512];
+	const char *refused, *class;
 	char *line = NULL;
 	uint64_t bytes;
 
-	if (!request_balloon(request, &bytes))
+	refused = request_refused(request, &class);
+	if (refused)
+		line = line_error(request, class, refused);
+	else if (!request_balloon(request, &bytes))
 		line = relay(session, domain, request);
 	else if (set_balloon(session, domain, bytes) >= 0)
 		line = line_answer(request);

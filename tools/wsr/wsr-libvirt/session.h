@@ -30,7 +30,7 @@ struct session *session_start(const char *uri, const char *uuid,
 
 /**
  * session_submit - queue a command
- * @request:	request_refused() has let it through; taken over
+ * @request:	any object; taken over
  */
 void session_submit(struct session *session, struct json_object *request);
 
