@@ -169,6 +169,7 @@ static void begin(struct guest *guest, enum guest_step step, int64_t now_ms)
 		guest->step_id = command(guest, "query-name", NULL, now_ms);
 		break;
 	case STEP_RUN_STATE:
+		guest->run_state_told = false;
 		guest->step_id = command(guest, "query-status", NULL, now_ms);
 		break;
 	case STEP_FIND:
@@ -422,7 +423,9 @@ static void handle_step(struct guest *guest, struct qmp_message *message,
 		begin(guest, STEP_RUN_STATE, now_ms);
 		break;
 	case STEP_RUN_STATE:
-		if (json_object_object_get_ex(data, "running", &field))
+		/* A proxy's events may overtake its answers. */
+		if (!guest->run_state_told &&
+		    json_object_object_get_ex(data, "running", &field))
 			guest->paused = !json_object_get_boolean(field);
 		begin(guest, STEP_FIND, now_ms);
 		break;
@@ -489,7 +492,9 @@ static void handle_event(struct guest *guest, struct qmp_message *message,
 		guest->shut_down = true;
 	} else if (!strcmp(event, "STOP")) {
 		guest->paused = true;
+		guest->run_state_told = true;
 	} else if (!strcmp(event, "RESUME")) {
+		guest->run_state_told = true;
 		guest->paused = false;
 		guest->shut_down = false;
 		guest->asked_ms = now_ms;

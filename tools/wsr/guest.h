@@ -152,6 +152,7 @@ struct guest {
 	/* The guest */
 	bool active;
 	bool paused;
+	bool run_state_told;		/* by an event, before the answer was */
 	bool shut_down;
 	bool rebooted;
 	enum report_status status;	/* of the newest report */

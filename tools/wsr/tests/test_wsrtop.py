@@ -408,6 +408,21 @@ class Live(Case):
         self.read_pipes(child, "report ")
         self.end(child)
 
+    def test_overtaken_status(self):
+        """Through wsr-libvirt, an event may come before an older answer."""
+        server = self.server()
+        execute = server._execute
+
+        def overtaken(name, arguments):
+            if name == "query-status":
+                server.event("RESUME")
+                return {"running": False, "status": "paused"}
+            return execute(name, arguments)
+        server._execute = overtaken
+        child = self.start("--interval", "200ms", server.path)
+        self.assertNotIn("paused", self.read_pipes(child, "report 2 "))
+        self.end(child)
+
     def test_unsolicited(self):
         server = self.server()
         child = self.start("--interval", "1h", server.path)
