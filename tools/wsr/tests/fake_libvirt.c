@@ -38,7 +38,7 @@ struct _virDomain {
 };
 
 static _Thread_local virError last_error;
-static _Thread_local char last_message[256];
+static _Thread_local char last_message[1024];
 
 static void set_error(int code, const char *message)
 {

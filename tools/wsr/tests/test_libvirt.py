@@ -420,6 +420,10 @@ def test_balloon():
         answer = client.command("balloon", value=600 * MIB)
         check(answer == {"error": {"class": GENERIC,
                                    "desc": "libvirt: cannot do that"}}, answer)
+        # It may be long, and in the language of its daemon.
+        domain.failures = [(INTERNAL_ERROR, "x" + 400 * "é")]
+        answer = client.command("balloon", value=600 * MIB)
+        check(answer["error"]["desc"].startswith("libvirt: x"), answer)
         # What libvirt can't be asked for, QEMU refuses.
         got = []
         domain.qemu = lambda command: got.append(command) or {"error": {}}

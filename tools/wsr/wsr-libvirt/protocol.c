@@ -11,7 +11,10 @@
 #include <json-c/json.h>
 
 #include "../qmp.h"
+#include "../text.h"
 #include "protocol.h"
+
+#define MAX_DESCRIPTION	1024
 
 static struct json_object *get(struct json_object *object, const char *name,
 			       enum json_type type)
@@ -143,10 +146,12 @@ char *line_error(struct json_object *request, const char *class,
 {
 	struct json_object *answer = answer_new(request);
 	struct json_object *error = json_object_new_object();
+	char plain[MAX_DESCRIPTION];
 
+	/* libvirt cuts its messages anywhere, in a character, too. */
+	text_escape(plain, sizeof(plain), description, true);
 	json_object_object_add(error, "class", json_object_new_string(class));
-	json_object_object_add(error, "desc",
-			       json_object_new_string(description));
+	json_object_object_add(error, "desc", json_object_new_string(plain));
 	json_object_object_add(answer, "error", error);
 	return line(answer);
 }

@@ -46,7 +46,10 @@ bool request_balloon(struct json_object *request, uint64_t *bytes);
 /** line_answer - to @request: it has worked and returns nothing */
 char *line_answer(struct json_object *request);
 
-/** line_error - to @request, which may be NULL for a line that is no command */
+/**
+ * line_error - to @request, which may be NULL for a line that is no command
+ * @description:	what is no printable ASCII in it may be escaped
+ */
 char *line_error(struct json_object *request, const char *class,
 		 const char *description);
 

@@ -156,7 +156,7 @@ static char *relay(struct session *session, virDomainPtr domain,
 static bool serve(struct session *session, virConnectPtr connection,
 		  virDomainPtr domain, struct json_object *request)
 {
-	char description[512];
+	char description[1024];
 	const char *refused, *class;
 	char *line = NULL;
 	uint64_t bytes;
