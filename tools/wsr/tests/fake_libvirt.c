@@ -352,6 +352,23 @@ int virDomainFree(virDomainPtr domain)
 	return 0;
 }
 
+int virDomainGetState(virDomainPtr domain, int *state, int *reason,
+		      unsigned int flags)
+{
+	struct json_object *json = json_object_new_object(), *reply;
+
+	(void)flags;
+	json_object_object_add(json, "uuid", json_object_new_string(
+		text(domain->json, "uuid")));
+	reply = call(domain->connection, "state", json);
+	if (!reply)
+		return -1;
+	*state = json_object_get_int(json_object_object_get(reply, "state"));
+	*reason = json_object_get_int(json_object_object_get(reply, "reason"));
+	json_object_put(reply);
+	return 0;
+}
+
 int virDomainSetMemoryFlags(virDomainPtr domain, unsigned long memory,
 			    unsigned int flags)
 {

@@ -27,6 +27,7 @@ from fleet import MIB, Fleet
 from test_wsrd import check, wait_for
 
 GENERIC, NOT_FOUND = "GenericError", "CommandNotFound"
+RUNNING, INCOMING = (1, 1), (3, 2)              # state and reason
 INTERNAL_ERROR, NO_DOMAIN, TIMEOUT = 1, 42, 68  # of libvirt
 NAMES = {"query-version": {"qemu": {"major": 11, "minor": 0, "micro": 2},
                            "package": ""}}
@@ -47,6 +48,7 @@ class Domain:
         self.id = -1
         self.goes_on = threading.Event()    # clear: it hangs
         self.goes_on.set()
+        self.state = RUNNING
         self.failures = []                  # of the next calls
         self.memory = []                    # (KiB, flags)
         self._lock = threading.Lock()       # one command at a time
@@ -199,6 +201,10 @@ class Libvirt:
 
     def _call_lookup(self, request):
         return self.domains[request["uuid"]].json()
+
+    def _call_state(self, request):
+        state, reason = self.domains[request["uuid"]].state
+        return {"state": state, "reason": reason}
 
     def _call_memory(self, request):
         domain = self.domains[request["uuid"]]
@@ -538,6 +544,26 @@ def test_who_waits_sleeps():
         check(woken < 15, f"{woken:.0f} switches for each call")
         check(late < nr * each / 2, f"a first answer after {late} others")
     return f"{woken:.1f} switches for each call"
+
+
+def test_incoming_migrations():
+    """They hold up nobody, however many there are."""
+    nr = 12
+    with setup(nr) as host:
+        guests = [f"vm{i}" for i in range(1, nr)]
+        for name in guests:
+            host.domains[name].state = INCOMING
+            host.domains[name].goes_on.clear()
+        clients = [host.connect(name, greeting=False) for name in guests]
+        check(all(client.silent(0.1) for client in clients), "a greeting")
+        check("return" in host.connect().command("query-name"), "held up")
+        check(all(name == "vm0" for _, name in host.libvirt.waits), "calls")
+        # Who leaves meanwhile is not waited for.
+        clients.pop().close()
+        for name in guests:
+            host.domains[name].state = RUNNING
+            host.domains[name].goes_on.set()
+        check(all("QMP" in client.read() for client in clients), "greeting")
 
 
 def test_busy_domain():

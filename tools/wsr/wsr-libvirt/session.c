@@ -20,6 +20,7 @@
 #include "watch.h"
 
 #define BUSY_S		3
+#define ARRIVAL_S	1
 #define STACK_BYTES	(256 << 10)	/* there may be a thousand of them */
 
 struct session {
@@ -197,6 +198,25 @@ static pid_t process_of_thread(pid_t thread)
 	return pid;
 }
 
+/*
+ * Calls for a domain that comes by migration wait until it is there, and ten of
+ * those would hold up all others; libvirt tells its state at once.
+ */
+static bool wait_for_arrival(struct session *session, virDomainPtr domain)
+{
+	int state, reason;
+
+	while (!is_set(session, &session->closed)) {
+		if (virDomainGetState(domain, &state, &reason, 0) < 0)
+			return false;
+		if (state != VIR_DOMAIN_PAUSED ||
+		    reason != VIR_DOMAIN_PAUSED_MIGRATION)
+			return true;
+		sleep(ARRIVAL_S);
+	}
+	return false;
+}
+
 static bool greet(struct session *session, virDomainPtr domain)
 {
 	char *version, *cpus;
@@ -224,6 +244,10 @@ static void talk(struct session *session, virConnectPtr connection)
 	domain = virDomainLookupByUUIDString(connection, session->uuid);
 	if (!domain)
 		return;
+	if (!wait_for_arrival(session, domain)) {
+		virDomainFree(domain);
+		return;
+	}
 	goes_on = greet(session, domain);
 	if (!goes_on)
 		log_message(LOG_WARNING, "domain %s: no monitor: %s",
