@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -499,6 +500,40 @@ def test_only_one():
                               stderr=subprocess.PIPE, text=True, check=False,
                               timeout=30)
         check(done.returncode and "another wsrd" in done.stderr, done.stderr)
+
+
+def test_no_descriptors():
+    """A client is refused, at once; nobody spins."""
+    with setup(1, {"memory": "2G"}) as (fleet, daemon):
+        pid = daemon.process.pid
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        check(soft == hard, f"{soft} of {hard} descriptors")
+
+        def ticks():
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
+            return sum(map(int, fields.rsplit(")")[1].split()[11:13]))
+
+        with socket.socket(socket.AF_UNIX) as client:
+            # When it is answered, clients before it are gone.
+            client.connect(str(daemon.control))
+            client.sendall(b'{"command": "status"}\n')
+            client.recv(1)
+            used = len(os.listdir(f"/proc/{pid}/fd")) - 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))
+        wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) == used, "end")
+        before = ticks()
+        for _ in range(3):
+            try:
+                daemon.ask("status")
+                check(False, "an answer without descriptors")
+            except OSError:
+                pass
+        reports = fleet["vm0"].sequence
+        wait_for(lambda: fleet["vm0"].sequence > reports + 2, "reports")
+        check(ticks() - before < os.sysconf("SC_CLK_TCK") / 2, "it is busy")
+        check(daemon.messages().count("is refused") == 3, "messages")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        check(daemon.vm("vm0"), "it does not answer again")
 
 
 def test_bad_configurations():

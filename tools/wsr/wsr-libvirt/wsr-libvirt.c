@@ -18,12 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "../wsrd/descriptors.h"
 #include "../wsrd/log.h"
 #include "mailbox.h"
 #include "relay.h"
@@ -109,20 +109,6 @@ static void parse_options(int argc, char **argv)
 		bad_option(app.options.uri, "this is not a URI of this host, such as qemu:///system");
 }
 
-/* Each domain needs three and more, and 1024 is what a shell gives. */
-static void raise_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) ||
-	    limit.rlim_cur == limit.rlim_max)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit))
-		log_message(LOG_WARNING, "the limit of descriptors stays: %s",
-			    strerror(errno));
-}
-
 static int run(sd_event *event)
 {
 	char error[RELAY_ERROR];
@@ -168,7 +154,7 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGINT);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	raise_limit();
+	descriptors_raise_limit();
 	if (sd_event_new(&event) < 0) {
 		log_message(LOG_ERR, "there is no event loop");
 		return 1;

@@ -3,6 +3,7 @@
  * What wsrctl talks to.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <math.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ struct control {
 	struct manager *manager;
 	sd_event_source *io;
 	int fd;
+	int spare_fd;	/* to refuse clients when there are no descriptors */
 	char path[108];
 	struct client *clients[MAX_CLIENTS];
 };
@@ -574,6 +576,16 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents,
 	return 0;
 }
 
+/* Who is not accepted would wake us again and again. */
+static void refuse(struct control *control)
+{
+	log_message(LOG_WARNING, "%s: a client is refused: %s", control->path,
+		    strerror(errno));
+	close(control->spare_fd);
+	close(accept4(control->fd, NULL, NULL, SOCK_CLOEXEC));
+	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static int on_connect(sd_event_source *source, int fd, uint32_t revents,
 		      void *arg)
 {
@@ -585,8 +597,11 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents,
 	(void)source;
 	(void)revents;
 	client_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (client_fd < 0)
+	if (client_fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			refuse(control);
 		return 0;
+	}
 	while (place < MAX_CLIENTS && control->clients[place])
 		place++;
 	if (place < MAX_CLIENTS)
@@ -661,9 +676,11 @@ struct control *control_start(struct manager *manager, char *error)
 	}
 	control->manager = manager;
 	control->fd = -1;
+	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (open_socket(control, error)) {
 		if (control->fd >= 0)
 			close(control->fd);
+		close(control->spare_fd);
 		free(control);
 		return NULL;
 	}
@@ -686,6 +703,7 @@ void control_stop(struct control *control)
 	}
 	sd_event_source_disable_unref(control->io);
 	close(control->fd);
+	close(control->spare_fd);
 	unlink(control->path);
 	free(control);
 }

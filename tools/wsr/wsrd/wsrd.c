@@ -33,6 +33,7 @@
 
 #include "config.h"
 #include "control.h"
+#include "descriptors.h"
 #include "http.h"
 #include "log.h"
 #include "manager.h"
@@ -315,6 +316,7 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
+	descriptors_raise_limit();
 	/* Before anything else: it keeps the rights of now, and little more. */
 	app.privileged = privileged_start(app.config.cgroup_root,
 					  app.config.lru_gen_path,
