@@ -368,6 +368,8 @@ def test_no_way_out():
                  daemon.messages(), "refused link")
         check(outside.high() is None and not outside.read("reclaim"),
               f"{outside.high()}, {outside.read('reclaim')}")
+        check("the control group pods/b can't be opened: Too many levels" in
+              daemon.messages(), daemon.messages())
         for name in "bde":
             check("size-bytes" not in daemon.vm(name), f"{daemon.vm(name)}")
 

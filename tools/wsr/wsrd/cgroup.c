@@ -381,6 +381,15 @@ static void gone(struct cgroup *group)
 	group->handlers->facts(group);
 }
 
+/* That there is no such group is no error: it may come. */
+static void tell_open_error(struct cgroup *group, int error)
+{
+	if (error != ENOENT && error != group->open_error)
+		log_message(LOG_WARNING, "the control group %s can't be opened: %s",
+			    group->path, strerror(error));
+	group->open_error = error;
+}
+
 /* Return: 0, or -1: it is not there */
 static int come(struct cgroup *group)
 {
@@ -390,8 +399,13 @@ static int come(struct cgroup *group)
 
 	group->directory = privileged_open(privileged_root(groups->privileged),
 					   group->path, O_PATH | O_DIRECTORY);
-	if (group->directory < 0 || fstat(group->directory, &status))
+	if (group->directory < 0) {
+		tell_open_error(group, errno);
 		return -1;
+	}
+	if (fstat(group->directory, &status))
+		return -1;
+	group->open_error = 0;
 	group->inode = status.st_ino;
 	entry = find_entry(group);
 	if (!entry)

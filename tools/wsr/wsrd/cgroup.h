@@ -81,6 +81,7 @@ struct cgroup {
 	sd_event_source *psi_source;
 
 	bool present;
+	int open_error;		/* the last one that was told of */
 	ino_t inode;
 	uint64_t current;
 	uint64_t swapped;
