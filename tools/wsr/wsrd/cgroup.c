@@ -205,6 +205,20 @@ static const char *read_lru_gen(struct cgroups *groups)
 	return groups->lru_gen;
 }
 
+static void got_age(void *arg, int error, int fd)
+{
+	struct cgroups *groups = arg;
+
+	(void)fd;
+	/* Those that have aged by themselves meanwhile, or are gone, refuse. */
+	if ((error != EROFS && error != EACCES && error != EPERM) ||
+	    groups->told_of_age)
+		return;
+	groups->told_of_age = true;
+	log_message(LOG_WARNING, "%s can't be written to: %s: ages of control groups are not known as well",
+		    groups->config->lru_gen_path, strerror(error));
+}
+
 /*
  * Generations as old as half the age of the working set: the youngest two are
  * it. Each aging costs the kernel a walk over the group's page tables.
@@ -219,10 +233,9 @@ static void age(struct cgroups *groups, const struct lru_gen_targets *targets)
 			target->memcg, target->node, target->generation
 		};
 
-		/* Those that have aged by themselves meanwhile refuse. */
 		if (target->age_ms >= due_ms)
 			privileged_send(groups->privileged, PRIVILEGED_AGE, "",
-					numbers, 3, NULL, NULL);
+					numbers, 3, got_age, groups);
 	}
 }
 

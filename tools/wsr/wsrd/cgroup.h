@@ -58,6 +58,7 @@ struct cgroups {
 	int lru_gen_fd;
 	char *lru_gen;		/* its text, or NULL */
 	int64_t lru_gen_ms;	/* when it was read */
+	bool told_of_age;	/* that it can't be written to */
 };
 
 /**
