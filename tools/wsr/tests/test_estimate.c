@@ -32,8 +32,12 @@ static const char stat_text[] =
 	"workingset_refault_anon 3\n"
 	"workingset_refault_file 17\n";
 
-/* Two nodes, and groups whose names begin alike */
+/* Two nodes, groups whose names begin alike, and one that was removed */
 static const char lru_gen_text[] =
+	"memcg     0 /pods/a\n"
+	" node     0\n"
+	"          0      90000    1000000    1000000 \n"
+	"          1      10000    1000000    1000000 \n"
 	"memcg     1 /\n"
 	" node     0\n"
 	"          0      61000         10        200 \n"

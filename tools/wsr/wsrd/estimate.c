@@ -327,13 +327,16 @@ static void add_generations(struct report_node *node,
 	}
 }
 
-/* "memcg     2 /a/b": is it @path or below? */
+/*
+ * "memcg     2 /a/b": is it @path or below? A group that was removed has the
+ * number 0 as long as it has pages; another one may have its path now.
+ */
 static bool takes_part(const char *line, const char *path, uint64_t *memcg)
 {
 	size_t len = strlen(path);
 
 	line += strlen("memcg");
-	if (take_number(&line, memcg) || *line++ != ' ' ||
+	if (take_number(&line, memcg) || !*memcg || *line++ != ' ' ||
 	    strncmp(line, path, len))
 		return false;
 	return line[len] == '\n' || line[len] == '/';
