@@ -493,6 +493,17 @@ def test_stop_releases():
         check(not daemon.control.exists(), "the socket is still there")
 
 
+def test_unreadable_state():
+    """It begins anew, and says so; without a state there is nothing to say."""
+    with setup(1, {"memory": "4G"}) as (_, daemon):
+        check("the state of before" not in daemon.messages(), "a complaint")
+        daemon.kill()
+        (daemon.directory / "state.json").write_text("{ \"vms\": ")
+        daemon.start()
+        check("the state of before can't be read" in daemon.messages(),
+              daemon.messages())
+
+
 def test_only_one():
     """Two would fight for the balloons."""
     with setup(1, {"memory": "4G"}) as (_, daemon):

@@ -1113,6 +1113,9 @@ int manager_start(struct manager *manager, sd_event *event,
 	manager->policy = wsr_policy_find(config->policy_name);
 	manager->dry_run = config->dry_run;
 	manager->saved = json_object_from_file(config->state_path);
+	if (!manager->saved && !access(config->state_path, F_OK))
+		log_message(LOG_WARNING, "%s: the state of before can't be read: limits that are in force are taken for somebody else's",
+			    config->state_path);
 	manager->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (manager->epoll_fd < 0 ||
 	    sd_event_add_io(event, &manager->io, manager->epoll_fd, EPOLLIN,

@@ -14,7 +14,9 @@
  *	http.c     those of browsers and Prometheus; metrics.c, page.html
  *	store.c    history
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -25,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -172,6 +175,32 @@ static void parse_options(int argc, char **argv, bool *check)
 	}
 }
 
+/*
+ * With the files in it, such as the state: systemd gives all to root at each
+ * start. Links are somebody else's file.
+ */
+static int own_directory(const char *path, uid_t user, gid_t group)
+{
+	DIR *directory = opendir(path);
+	struct dirent *entry;
+	struct stat status;
+	int error = 0;
+
+	if (!directory)
+		return -1;
+	while (!error && (entry = readdir(directory))) {
+		if (!fstatat(dirfd(directory), entry->d_name, &status,
+			     AT_SYMLINK_NOFOLLOW) &&
+		    S_ISREG(status.st_mode) && status.st_nlink == 1)
+			error = fchownat(dirfd(directory), entry->d_name, user,
+					 group, AT_SYMLINK_NOFOLLOW);
+	}
+	if (!error)
+		error = fchown(dirfd(directory), user, group);
+	closedir(directory);
+	return error;
+}
+
 /* The directories that systemd made for us have to be ours. */
 static int own_directories(uid_t user, gid_t group)
 {
@@ -182,7 +211,7 @@ static int own_directories(uid_t user, gid_t group)
 	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
 		const char *path = getenv(variables[i]);
 
-		if (path && chown(path, user, group))
+		if (path && own_directory(path, user, group))
 			return -1;
 	}
 	return 0;
