@@ -46,6 +46,11 @@ SPLAT = re.compile(
     r"Bad page state|refcount_t: |unregister_netdevice: waiting")
 CONSOLE_TAIL_LINES = 25
 
+# For an emulated guest's kernel: a busy host may not get the timer's interrupts
+# through in time. Nor is the TSC's frequency found then: its clock would be
+# wrong by any factor. The HPET's is given.
+TCG_WORDS = ["no_timer_check", "tsc=unstable clocksource=hpet"]
+
 
 class VMError(Exception):
     """The guest or QEMU did not do what it had to."""
@@ -322,12 +327,7 @@ def command_line(base, *, kernel=None, qemu=None, memory="512M", cpus=2,
     if accel.split(",")[0] == "tcg":
         # The guest takes the time that the host spends on other work for its
         # own. Looks at memory must not become rare because the host is busy.
-        words.append("wsr.cpu_percent=25")
-        # A busy host may not get the timer's interrupts through in time.
-        words.append("no_timer_check")
-        # Nor is the TSC's frequency found then: its clock would be wrong by any
-        # factor. The HPET's is given.
-        words.append("tsc=unstable clocksource=hpet")
+        words += ["wsr.cpu_percent=25", *TCG_WORDS]
     words.append(append)
     arguments = [
         str(qemu), "-nodefaults", "-no-user-config", "-display", "none",

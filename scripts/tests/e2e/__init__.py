@@ -5,6 +5,8 @@ import traceback
 
 import vm
 
+MAX_REASON_LINES = 60
+
 # Guests that tests share; each is started when the first test asks for it.
 GUESTS = {
     # Less memory than a file that is read, and nothing to swap to
@@ -82,6 +84,19 @@ def run_test(function, environment):
     tails = environment.console_tails()
     environment.close_guests()
     return "not ok", f"{reason}\n{tails}"
+
+
+def one_line(number, name, outcome, text, seconds):
+    """A test's result in TAP"""
+    took = f"({seconds:.1f} s)"
+    if outcome == "skip":
+        return f"ok {number} - {name} {took} # SKIP {text}"
+    if outcome == "ok":
+        note = f": {text}" if text else ""
+        return f"ok {number} - {name}{note} {took}"
+    lines = text.splitlines()[:MAX_REASON_LINES]
+    return "\n".join([f"not ok {number} - {name} {took}"] +
+                     [f"#   {line}" for line in lines])
 
 
 class Report:
