@@ -229,6 +229,17 @@ def test_stop_restores():
         check(groups["b"].high() == 300 * MIB, f"{groups['b'].high()}")
 
 
+def test_limit_is_lost():
+    """Somebody has written to memory.high: it is set again."""
+    with setup(["a", "b"], "1G") as (groups, _, start):
+        daemon = start()
+        wait_for(lambda: limited(*groups.values()), "limits")
+        groups["a"].write("high", "max\n")
+        wait_for(lambda: limited(*groups.values()), "limit again", 10)
+        daemon.stop()
+        check(groups["a"].high() is None, f"{groups['a'].high()}")
+
+
 def test_stop_keeps():
     """on-stop = keep: for the next start, which still knows what was before"""
     with setup(["a", "b"], "1G", {"host": {"on-stop": "keep"}}) as \

@@ -387,6 +387,7 @@ static void gone(struct cgroup *group)
 	group->directory = -1;
 	group->psi_source = sd_event_source_disable_unref(group->psi_source);
 	group->high = UINT64_MAX;
+	group->high_value = 0;
 	group->high_waits = false;
 	if (!group->present)
 		return;
@@ -452,6 +453,23 @@ static int read_facts(struct cgroup *group)
 
 static void send_high(struct cgroup *group);
 
+/*
+ * systemd sets all properties of a service again when its configuration is read
+ * again (daemon-reload), as every installation of a package does.
+ */
+static void check_high(struct cgroup *group)
+{
+	const uint64_t page_size = sysconf(_SC_PAGESIZE);
+	uint64_t high;
+
+	if (group->high == UINT64_MAX || !group->high_value ||
+	    read_number(group, "memory.high", &high))
+		return;
+	/* The kernel rounds. */
+	if (high / page_size != group->high_value / page_size)
+		group->high_waits = true;
+}
+
 static void look(struct cgroup *group)
 {
 	int64_t now_ms = monotonic_ms();
@@ -466,6 +484,7 @@ static void look(struct cgroup *group)
 	}
 	group->present = true;
 	group->handlers->facts(group);
+	check_high(group);
 	if (group->high_waits)
 		send_high(group);
 	if (!group->estimated_ms || now_ms - group->estimated_ms >=

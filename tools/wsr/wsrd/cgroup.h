@@ -92,7 +92,7 @@ struct cgroup {
 	double psi;
 
 	bool high_waits;	/* to be sent */
-	uint64_t high_value;
+	uint64_t high_value;	/* 0: nothing was sent */
 	int high_error;
 	bool reclaiming;
 	int reclaim_error;
