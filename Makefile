@@ -21,11 +21,11 @@ check:
 		kernel kernel-nowsr guest tools check
 
 ## make check-full  adds debug kernels, accuracy, benchmarks, bisect (hours);
-##                  ONLY="check kasan faults kcsan vmm qemu-10.2 accuracy
-##                  bench bisect fuzz" selects
+##                  ONLY="check kasan faults kcsan vmm qemu-10.2 systemd
+##                  accuracy bench bisect fuzz" selects
 check-full:
-	@$(STEPS) packages packages-fuzz packages-libvirt packages-web qemu qemu-stock \
-		kernel kernel-nowsr guest tools check-full
+	@$(STEPS) packages packages-fuzz packages-libvirt packages-web \
+		packages-systemd qemu qemu-stock kernel kernel-nowsr guest tools check-full
 
 ## make accuracy    are the histograms true?   -> build/results/accuracy.tsv
 accuracy:
