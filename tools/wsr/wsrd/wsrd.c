@@ -189,11 +189,15 @@ static int own_directory(const char *path, uid_t user, gid_t group)
 	if (!directory)
 		return -1;
 	while (!error && (entry = readdir(directory))) {
-		if (!fstatat(dirfd(directory), entry->d_name, &status,
-			     AT_SYMLINK_NOFOLLOW) &&
-		    S_ISREG(status.st_mode) && status.st_nlink == 1)
-			error = fchownat(dirfd(directory), entry->d_name, user,
-					 group, AT_SYMLINK_NOFOLLOW);
+		int fd = openat(dirfd(directory), entry->d_name,
+				O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+		if (fd < 0)
+			continue;
+		if (!fstat(fd, &status) && S_ISREG(status.st_mode) &&
+		    status.st_nlink == 1)
+			error = fchownat(fd, "", user, group, AT_EMPTY_PATH);
+		close(fd);
 	}
 	if (!error)
 		error = fchown(dirfd(directory), user, group);
