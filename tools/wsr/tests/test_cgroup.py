@@ -288,6 +288,8 @@ def test_vanishes_and_returns():
         wait_for(lambda: limited(groups["b"]), "limits")
         group.remove()
         wait_for(lambda: "size-bytes" not in daemon.vm("a"), "end of a")
+        wait_for(lambda: daemon.vm("a").get("why") ==
+                 "there is no control group pods/a", "the reason")
         wait_for(lambda: not limited(groups["b"]) or
                  groups["b"].high() > 900 * MIB, "more for b")
         group.hot, group.cold = 256 * MIB, 512 * MIB
@@ -295,6 +297,7 @@ def test_vanishes_and_returns():
         group.write("high", f"{2 * GIB}\n")
         wait_for(lambda: daemon.vm("a").get("report-age-s") is not None,
                  "a again")
+        check("why" not in daemon.vm("a"), "the reason stays")
         wait_for(lambda: group.high() < GIB, "limit of a")
 
         # While wsrd was not there to see it
@@ -307,6 +310,22 @@ def test_vanishes_and_returns():
         wait_for(lambda: group.high() < GIB, "limit of a")
         daemon.stop()
         check(group.high() == 3 * GIB, f"{group.high()}")
+
+
+def test_not_a_group():
+    """Whatever keeps it from being opened is told."""
+    with setup(["a", "b"], "1G") as (groups, _, start):
+        group = groups["a"]
+        elsewhere = group.path.rename(group.path.with_name("elsewhere"))
+        group.path.symlink_to(elsewhere)
+        daemon = start()
+        wait_for(lambda: "pods/a can't be opened: " in
+                 daemon.vm("a").get("why", ""), "the reason")
+        check("can't be opened" in wsrctl(daemon, "status"), "not in status")
+        check(daemon.messages().count("pods/a can't be opened") == 1, "log")
+        group.path.unlink()
+        elsewhere.rename(group.path)
+        wait_for(lambda: limited(group), "limit of a")
 
 
 def test_slow_reclaim():

@@ -395,13 +395,16 @@ static void gone(struct cgroup *group)
 	group->handlers->facts(group);
 }
 
-/* That there is no such group is no error: it may come. */
 static void tell_open_error(struct cgroup *group, int error)
 {
-	if (error != ENOENT && error != group->open_error)
+	if (error == group->open_error)
+		return;
+	/* That there is none is no error: it may come. */
+	if (error != ENOENT)
 		log_message(LOG_WARNING, "the control group %s can't be opened: %s",
 			    group->path, strerror(error));
 	group->open_error = error;
+	group->handlers->facts(group);
 }
 
 /* Return: 0, or -1: it is not there */

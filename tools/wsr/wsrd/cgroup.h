@@ -82,7 +82,7 @@ struct cgroup {
 	sd_event_source *psi_source;
 
 	bool present;
-	int open_error;		/* the last one that was told of */
+	int open_error;		/* an errno, or 0: it could be opened */
 	ino_t inode;
 	uint64_t current;
 	uint64_t swapped;

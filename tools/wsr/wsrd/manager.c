@@ -339,6 +339,21 @@ static const struct vm_handlers vm_handlers = {
 	.statistics = on_statistics,
 };
 
+static void tell_group_error(struct vm *vm, const struct cgroup *group)
+{
+	char *why = vm->guest.why;
+	size_t size = sizeof(vm->guest.why);
+
+	if (group->present || !group->open_error)
+		*why = '\0';
+	else if (group->open_error == ENOENT)
+		snprintf(why, size, "there is no control group %s",
+			 group->path);
+	else
+		snprintf(why, size, "the control group %s can't be opened: %s",
+			 group->path, strerror(group->open_error));
+}
+
 static void on_group_facts(struct cgroup *group)
 {
 	struct managed *managed = group->owner;
@@ -357,6 +372,7 @@ static void on_group_facts(struct cgroup *group)
 		vm->actual_bytes = group->current;
 		vm->guest.state = group->present ? GUEST_REPORTING :
 						   GUEST_DISCONNECTED;
+		tell_group_error(vm, group);
 		on_changed(vm);
 		return;
 	}
