@@ -240,6 +240,71 @@ def test_limit_is_lost():
         check(groups["a"].high() is None, f"{groups['a'].high()}")
 
 
+def stays(condition, what, seconds=5):
+    """For longer than wsrd needs to look twice"""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        check(condition(), what)
+        time.sleep(0.05)
+
+
+def test_stop_without_answer():
+    """A QEMU that does not answer does not bring limits back."""
+    with setup(["a", "b"], "1500M", nr_guests=1) as (groups, fleet, start):
+        daemon = start()
+        wait_for(lambda: limited(*groups.values()), "limits")
+        wait_for(lambda: fleet["vm0"].actual < 1000 * MIB, "balloon")
+        fleet["vm0"].silent = True
+        daemon.process.terminate()
+        check(daemon.process.wait(30) == 0, daemon.messages())
+        check(not any(group.high() for group in groups.values()),
+              [group.high() for group in groups.values()])
+
+
+def test_group_without_qemu():
+    """The next one there begins without a limit."""
+    with setup(["qemu"], "700M", {"vm vm0": {"cgroup": "pods/qemu"}},
+               nr_guests=1) as (groups, fleet, start):
+        daemon = start()
+        wait_for(groups["qemu"].high, "limit")
+        fleet["vm0"].stop()
+        wait_for(lambda: not groups["qemu"].high(), "end of the limit")
+        stays(lambda: not groups["qemu"].high(), "a limit for nobody")
+        daemon.stop()
+
+
+def test_dry_run_later():
+    """What was set stays, and is no more defended."""
+    with setup(["a", "b"], "1G") as (groups, _, start):
+        daemon = start()
+        wait_for(lambda: limited(*groups.values()), "limits")
+        daemon.config.write_text(daemon.config.read_text().replace(
+            "[host]\n", "[host]\ndry-run = yes\n"))
+        daemon.reload()
+        wait_for(lambda: daemon.ask("status")["host"]["dry-run"], "dry run")
+        check(limited(groups["b"]), "the limit of b is gone")
+        groups["a"].write("high", "max\n")
+        stays(lambda: not groups["a"].high(), "a limit in a dry run")
+
+
+def test_group_is_hidden():
+    """What memory.high was is known even if the group can't be opened now."""
+    with setup(["a", "b"], "1G") as (groups, _, start):
+        group = groups["a"]
+        daemon = start()
+        wait_for(lambda: limited(*groups.values()), "limits")
+        daemon.kill()
+        elsewhere = group.path.rename(group.path.with_name("elsewhere"))
+        group.path.symlink_to(elsewhere)
+        daemon.start()
+        wait_for(lambda: daemon.vm("a").get("why"), "the reason")
+        group.path.unlink()
+        elsewhere.rename(group.path)
+        wait_for(lambda: "size-bytes" in daemon.vm("a"), "a again")
+        daemon.stop()
+        check(group.high() is None, f"{group.high()}")
+
+
 def test_stop_keeps():
     """on-stop = keep: for the next start, which still knows what was before"""
     with setup(["a", "b"], "1G", {"host": {"on-stop": "keep"}}) as \

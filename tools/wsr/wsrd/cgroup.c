@@ -119,7 +119,8 @@ static void send_restore(struct cgroups *groups, enum privileged_op op,
 		groups->restoring++;
 }
 
-static void restore(struct cgroups *groups, const char *path,
+/* Return: whether that is done; else the entry is needed later on */
+static bool restore(struct cgroups *groups, const char *path,
 		    struct json_object *entry)
 {
 	int directory = privileged_open(privileged_root(groups->privileged),
@@ -129,7 +130,7 @@ static void restore(struct cgroups *groups, const char *path,
 	uint64_t high;
 
 	if (directory < 0)
-		return;
+		return errno == ENOENT || errno == ENOTDIR;
 	if (!fstat(directory, &status) &&
 	    status.st_ino == get_number(entry, "inode")) {
 		high = get_number(entry, "high");
@@ -140,6 +141,7 @@ static void restore(struct cgroups *groups, const char *path,
 				     0);
 	}
 	close(directory);
+	return true;
 }
 
 void cgroups_restore(struct cgroups *groups, const char *path)
@@ -149,14 +151,14 @@ void cgroups_restore(struct cgroups *groups, const char *path)
 	if (path) {
 		if (!json_object_object_get_ex(groups->changed, path, &entry))
 			return;
-		restore(groups, path, entry);
-		json_object_object_del(groups->changed, path);
+		if (restore(groups, path, entry))
+			json_object_object_del(groups->changed, path);
 		return;
 	}
-	json_object_object_foreach(groups->changed, name, value)
-		restore(groups, name, value);
-	json_object_put(groups->changed);
-	groups->changed = json_object_new_object();
+	json_object_object_foreach(groups->changed, name, value) {
+		if (restore(groups, name, value))
+			json_object_object_del(groups->changed, name);
+	}
 }
 
 /* ---- Ages ---- */
@@ -400,7 +402,7 @@ static void tell_open_error(struct cgroup *group, int error)
 	if (error == group->open_error)
 		return;
 	/* That there is none is no error: it may come. */
-	if (error != ENOENT)
+	if (error && error != ENOENT)
 		log_message(LOG_WARNING, "the control group %s can't be opened: %s",
 			    group->path, strerror(error));
 	group->open_error = error;
@@ -422,7 +424,7 @@ static int come(struct cgroup *group)
 	}
 	if (fstat(group->directory, &status))
 		return -1;
-	group->open_error = 0;
+	tell_open_error(group, 0);
 	group->inode = status.st_ino;
 	entry = find_entry(group);
 	if (!entry)
@@ -458,19 +460,25 @@ static void send_high(struct cgroup *group);
 
 /*
  * systemd sets all properties of a service again when its configuration is read
- * again (daemon-reload), as every installation of a package does.
+ * again (daemon-reload), as every installation of a package does. What was left
+ * as it was found is not ours any more.
  */
-static void check_high(struct cgroup *group)
+static void keep_high(struct cgroup *group)
 {
 	const uint64_t page_size = sysconf(_SC_PAGESIZE);
+	struct json_object *entry = find_entry(group), *field;
 	uint64_t high;
 
-	if (group->high == UINT64_MAX || !group->high_value ||
-	    read_number(group, "memory.high", &high))
+	if (!group->high_value || group->groups->dry_run || !entry ||
+	    !json_object_object_get_ex(entry, "high", &field))
 		return;
 	/* The kernel rounds. */
-	if (high / page_size != group->high_value / page_size)
+	if (group->high != UINT64_MAX &&
+	    !read_number(group, "memory.high", &high) &&
+	    high / page_size != group->high_value / page_size)
 		group->high_waits = true;
+	if (group->high_waits)
+		send_high(group);
 }
 
 static void look(struct cgroup *group)
@@ -487,9 +495,7 @@ static void look(struct cgroup *group)
 	}
 	group->present = true;
 	group->handlers->facts(group);
-	check_high(group);
-	if (group->high_waits)
-		send_high(group);
+	keep_high(group);
 	if (!group->estimated_ms || now_ms - group->estimated_ms >=
 	    group->groups->config->interval_ms) {
 		group->estimated_ms = now_ms;

@@ -373,6 +373,9 @@ static void on_group_facts(struct cgroup *group)
 		vm->guest.state = group->present ? GUEST_REPORTING :
 						   GUEST_DISCONNECTED;
 		tell_group_error(vm, group);
+		/* Only the reason is new. */
+		if (!group->present && managed->plan < 0)
+			return;
 		on_changed(vm);
 		return;
 	}
