@@ -199,7 +199,7 @@ static int explain(char **arguments)
 		   "kernel, locked, and some that stays free");
 	print_line("floor", get_bytes(why, "floor-bytes"),
 		   "that, pages too young to take, or its min");
-	snprintf(note, sizeof(note), "younger than %s: SLO of %.2g %% of the working set per minute",
+	snprintf(note, sizeof(note), "younger than %s: SLO of %.3g %% of the working set per minute",
 		 age_text(slo, get_number(why, "slo-age-s")),
 		 100 * get_number(config, "slo"));
 	print_line("floor for its SLO", get_bytes(why, "slo-floor-bytes"),
