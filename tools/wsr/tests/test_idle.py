@@ -17,7 +17,8 @@ import threading
 
 import test_wsrd
 from fleet import GREETING, MIB, Fleet
-from test_wsrd import QUICK, Daemon, check, wait_for, wsrctl
+from test_wsrd import (QUICK, Daemon, check, killed_at_the_end, wait_for,
+                       wsrctl)
 
 PAGE = 4096
 START = 0x10000000
@@ -83,13 +84,9 @@ def setup(config=None, memory="1200M", **attributes):
             "host": {"memory": memory, "idle-pages": kernel.root,
                      "lru-gen": "", **(config or {})}})
         try:
-            yield kernel, fleet["vm0"], daemon
-        except BaseException:
-            sys.stderr.write(daemon.messages())
-            raise
+            with killed_at_the_end(daemon):
+                yield kernel, fleet["vm0"], daemon
         finally:
-            if daemon.process.poll() is None:
-                daemon.kill()
             kernel.close()
 
 

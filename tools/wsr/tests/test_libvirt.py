@@ -24,7 +24,7 @@ import uuid
 
 import test_wsrd
 from fleet import MIB, Fleet
-from test_wsrd import check, wait_for
+from test_wsrd import check, cpu_ticks, low_limit, wait_for
 
 GENERIC, NOT_FOUND = "GenericError", "CommandNotFound"
 RUNNING, INCOMING = (1, 1), (3, 2)              # state and reason
@@ -678,23 +678,20 @@ def test_restart_of_libvirt():
 
 def test_no_descriptors():
     """It waits for some, asleep; it may have all that the system allows."""
-    with setup(3) as host:
+    with low_limit(), setup(3) as host:
         pid = host.process.pid
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         check(soft == hard, f"{soft} of {hard} descriptors")
 
-        def ticks():
-            fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
-            return sum(map(int, fields.rsplit(")")[1].split()[11:13]))
-
         first = host.connect()
         used = len(os.listdir(f"/proc/{pid}/fd"))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))
-        before = ticks()
+        before = cpu_ticks(pid)
         late = host.connect("vm1", greeting=False)
         other = host.connect("vm2", greeting=False)
         check(late.silent(2), "a greeting without descriptors")
-        check(ticks() - before < os.sysconf("SC_CLK_TCK") / 2, "it is busy")
+        check(cpu_ticks(pid) - before < os.sysconf("SC_CLK_TCK") / 2,
+              "it is busy")
         check(host.messages().count("no client can be") <= 4, "messages")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
         check("QMP" in late.read() and "QMP" in other.read(), "greetings")

@@ -131,6 +131,36 @@ QUICK = {"policy": {"grace": "1ms", "shrink-rate": "50%", "shrink-block": "1ms",
          "reports": {"interval": "500ms"}}
 
 
+def cpu_ticks(pid):
+    """CPU time of a process so far, in 1/SC_CLK_TCK s"""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return sum(map(int, fields.rsplit(")")[1].split()[11:13]))
+
+
+@contextlib.contextmanager
+def low_limit():
+    """What is started meanwhile may have few descriptors, but may ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def killed_at_the_end(daemon):
+    """With its messages if the test fails"""
+    try:
+        yield daemon
+    except BaseException:
+        sys.stderr.write(daemon.messages())
+        raise
+    finally:
+        if daemon.process.poll() is None:
+            daemon.kill()
+
+
 @contextlib.contextmanager
 def setup(nr, host, config=None, options=(), **attributes):
     """nr guests and a wsrd that has them all"""
@@ -138,18 +168,12 @@ def setup(nr, host, config=None, options=(), **attributes):
             Fleet(directory, nr, **attributes) as fleet:
         daemon = Daemon(directory, {**QUICK, **(config or {}),
                                     "host": {**host}}, *options)
-        try:
+        with killed_at_the_end(daemon):
             wait_for(lambda: sum("report-age-s" in vm for vm in
                                  daemon.ask("status")["vms"]) >=
                      sum(guest.feature for guest in fleet.guests.values()),
                      "report of each guest")
             yield fleet, daemon
-        except BaseException:
-            sys.stderr.write(daemon.messages())
-            raise
-        finally:
-            if daemon.process.poll() is None:
-                daemon.kill()
 
 
 def wsrctl(daemon, *arguments, status=0):
@@ -515,14 +539,10 @@ def test_only_one():
 
 def test_no_descriptors():
     """A client is refused, at once; nobody spins."""
-    with setup(1, {"memory": "2G"}) as (fleet, daemon):
+    with low_limit(), setup(1, {"memory": "2G"}) as (fleet, daemon):
         pid = daemon.process.pid
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         check(soft == hard, f"{soft} of {hard} descriptors")
-
-        def ticks():
-            fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
-            return sum(map(int, fields.rsplit(")")[1].split()[11:13]))
 
         with socket.socket(socket.AF_UNIX) as client:
             # When it is answered, clients before it are gone.
@@ -532,7 +552,7 @@ def test_no_descriptors():
             used = len(os.listdir(f"/proc/{pid}/fd")) - 1
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))
         wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) == used, "end")
-        before = ticks()
+        before = cpu_ticks(pid)
         for _ in range(3):
             try:
                 daemon.ask("status")
@@ -541,7 +561,8 @@ def test_no_descriptors():
                 pass
         reports = fleet["vm0"].sequence
         wait_for(lambda: fleet["vm0"].sequence > reports + 2, "reports")
-        check(ticks() - before < os.sysconf("SC_CLK_TCK") / 2, "it is busy")
+        check(cpu_ticks(pid) - before < os.sysconf("SC_CLK_TCK") / 2,
+              "it is busy")
         check(daemon.messages().count("is refused") == 3, "messages")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
         check(daemon.vm("vm0"), "it does not answer again")
